@@ -1,0 +1,145 @@
+//! Watching the timers: claim what is due, tell the owners, sleep until the next.
+
+use std::{sync::Arc, time::Duration};
+
+use shared::{bus::Bus, refusal::Code, runtime::SHUTDOWN};
+use sqlx::PgPool;
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, warn};
+
+use crate::{
+    outage::Outage,
+    service,
+    store::{self, Timer},
+};
+
+/// At most this many owners are asked at once. No more are claimed than can be asked, so no
+/// claim runs out while a timer stands in line.
+const AT_ONCE: u32 = 32;
+/// Longest sleep: a new timer that is due before all others is seen after this at the latest.
+const LONGEST_SLEEP: Duration = Duration::from_millis(250);
+/// Shortest sleep, where a timer that is due could not be had.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(5);
+
+struct Watch {
+    bus: Bus,
+    pool: PgPool,
+    places: Arc<Semaphore>,
+    fired: TaskTracker,
+    database: Outage,
+    owners: Arc<Outage>,
+}
+
+/// Fires timers until `stop` is cancelled, then waits for the answers to what was sent.
+pub(crate) async fn watch(bus: Bus, pool: PgPool, stop: CancellationToken) -> anyhow::Result<()> {
+    let watch = Watch {
+        bus,
+        pool,
+        places: Arc::new(Semaphore::new(AT_ONCE as usize)),
+        fired: TaskTracker::new(),
+        database: Outage::of("database"),
+        owners: Arc::new(Outage::of("grant-worker")),
+    };
+    let turns = async {
+        loop {
+            let pause = watch.turn().await;
+            tokio::time::sleep(pause).await;
+        }
+    };
+    // A turn that is cut short loses nothing: what it has claimed is free again when the claim
+    // runs out.
+    stop.run_until_cancelled(turns).await;
+    watch.fired.close();
+    if tokio::time::timeout(SHUTDOWN, watch.fired.wait()).await.is_err() {
+        warn!(unanswered = watch.fired.len(), "stopped before all owners had answered");
+    }
+    Ok(())
+}
+
+impl Watch {
+    /// Claims and fires what is due; says how long to sleep.
+    async fn turn(&self) -> Duration {
+        // Half of the places, so that claims stay batches under load.
+        let Ok(half) = self.places.acquire_many(AT_ONCE / 2).await else { return LONGEST_SLEEP };
+        drop(half);
+        if !self.bus.is_connected() {
+            return LONGEST_SLEEP;
+        }
+        // Owners that are away are tried with one timer at a time; the others stay free, to be
+        // claimed as soon as the owners are back.
+        let owners_away = self.owners.is_on();
+        let limit = if owners_away { 1 } else { self.places.available_permits() };
+        let sleep = match store::claim(&self.pool, limit).await {
+            Ok(timers) => {
+                let more = timers.len() == limit;
+                for timer in timers {
+                    self.fire(timer);
+                }
+                if owners_away {
+                    Ok(self.owners.pause())
+                } else if more {
+                    Ok(Duration::ZERO)
+                } else {
+                    store::until_next(&self.pool).await.map(sleep_until)
+                }
+            }
+            Err(error) => Err(error),
+        };
+        match sleep {
+            Ok(sleep) => {
+                self.database.worked();
+                sleep
+            }
+            Err(error) => {
+                self.database.failed(&error);
+                self.database.pause()
+            }
+        }
+    }
+
+    /// Tells the owner, meanwhile. A failure leaves the timer claimed: it is tried again when the
+    /// claim runs out.
+    fn fire(&self, timer: Timer) {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
+        let (bus, owners) = (self.bus.clone(), Arc::clone(&self.owners));
+        self.fired.spawn(async move {
+            let (kind, subject) = (timer.kind.as_str(), timer.subject_id);
+            match service::fire(&bus, timer).await {
+                Ok(()) => owners.worked(),
+                Err(refusal) if refusal.code == Code::Unavailable => owners.failed(&refusal),
+                Err(refusal) => error!(kind, %subject, %refusal, "timer not taken"),
+            }
+            drop(place);
+        });
+    }
+}
+
+/// Until the next timer is due, within bounds.
+fn sleep_until(next: Option<Duration>) -> Duration {
+    next.map_or(LONGEST_SLEEP, |next| next.clamp(SHORTEST_SLEEP, LONGEST_SLEEP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_outlives_the_question() {
+        assert!(store::CLAIM > service::DEADLINE);
+    }
+
+    #[test]
+    fn sleep_is_bounded_both_ways() {
+        let ms = Duration::from_millis;
+        for (next, sleep) in [
+            (None, 250),
+            (Some(ms(0)), 5),
+            (Some(ms(40)), 40),
+            (Some(ms(251)), 250),
+            (Some(Duration::MAX), 250),
+        ] {
+            assert_eq!(sleep_until(next), ms(sleep), "{next:?}");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Options of the gateway.
+
+use std::net::SocketAddr;
+
+use clap::Parser;
+use shared::{
+    bus::BusConfig,
+    id::EdgeId,
+    runtime::{RuntimeConfig, ServiceConfig},
+};
+
+/// The edge: decides for reverse proxies from memory, and carries the API to the bus.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "gateway", version)]
+pub struct Config {
+    /// Name of this edge, unique in the deployment.
+    #[arg(long, env = "BREAKGLASS_EDGE")]
+    pub edge: EdgeId,
+    /// Where it stands, for people.
+    #[arg(long, env = "BREAKGLASS_REGION", default_value = "default")]
+    pub region: String,
+    /// Address to serve HTTP on.
+    #[arg(long, env = "BREAKGLASS_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Origin under which browsers reach this gateway, if a proxy changes the Host header.
+    /// May be given several times, or separated by commas.
+    #[arg(long = "public-origin", env = "BREAKGLASS_PUBLIC_ORIGIN", value_delimiter = ',')]
+    pub public_origins: Vec<String>,
+    /// Most sessions kept in memory.
+    #[arg(long, env = "BREAKGLASS_CACHED_SESSIONS", default_value_t = 100_000)]
+    pub cached_sessions: u64,
+    /// The bus.
+    #[command(flatten)]
+    pub bus: BusConfig,
+    /// What every service has.
+    #[command(flatten)]
+    pub runtime: RuntimeConfig,
+}
+
+impl ServiceConfig for Config {
+    fn runtime(&self) -> &RuntimeConfig {
+        &self.runtime
+    }
+}

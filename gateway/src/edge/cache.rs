@@ -1,0 +1,228 @@
+//! The cache of sessions together with the rules that say which entries count.
+//!
+//! What the cache itself keeps, drops or refuses is of no consequence: an entry is used only if
+//! [`shared::lease::edge::Edge::verdict`] calls it current at that moment.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::RwLock;
+use shared::{
+    clock::{Monotonic, Timestamp},
+    lease::{
+        Revision,
+        edge::{Edge, Limits, Snapshot, Verdict},
+    },
+    message::session::{Elevation, ResolvedSession},
+    token::TokenHash,
+};
+
+/// A session's use is reported at most this often.
+const TOUCH_EVERY: Duration = Duration::from_mins(1);
+/// How late the database may know of a use at another edge: [`TOUCH_EVERY`], and its batching.
+const IDLE_SLACK: Duration = Duration::from_secs(75);
+
+pub(super) struct Cache {
+    sessions: moka::sync::Cache<TokenHash, Arc<Cached>>,
+    rules: RwLock<Edge>,
+}
+
+impl Cache {
+    pub(super) fn new(capacity: u64) -> Self {
+        let limits = Limits::default();
+        let sessions = moka::sync::Cache::builder()
+            .max_capacity(capacity)
+            .time_to_live(limits.mark_age)
+            .build();
+        Self { sessions, rules: RwLock::new(Edge::new(limits)) }
+    }
+
+    pub(super) fn get(&self, hash: &TokenHash) -> Option<Arc<Cached>> {
+        self.sessions.get(hash)
+    }
+
+    /// Keeps a loaded entry, unless it went stale while it was loaded.
+    pub(super) fn insert(&self, hash: TokenHash, entry: &Arc<Cached>) {
+        if self.rules.read().is_current(&entry.snapshot) {
+            self.sessions.insert(hash, Arc::clone(entry));
+        }
+    }
+
+    /// May `entry` be used for a decision that began at `now`?
+    pub(super) fn verdict(&self, now: Monotonic, entry: &Cached) -> Verdict {
+        self.rules.read().verdict(now, &entry.snapshot)
+    }
+
+    /// The server's time, while this edge holds a lease.
+    pub(super) fn server_time(&self, now: Monotonic) -> Option<Timestamp> {
+        self.rules.read().server_time(now)
+    }
+
+    /// Changes what the rules know. No decision is taken meanwhile, and every later one sees it.
+    pub(super) fn update<T>(&self, change: impl FnOnce(&mut Edge) -> T) -> T {
+        change(&mut self.rules.write())
+    }
+
+    pub(super) fn inspect<T>(&self, look: impl FnOnce(&Edge) -> T) -> T {
+        look(&self.rules.read())
+    }
+}
+
+/// A session in memory.
+#[derive(Debug)]
+pub(super) struct Cached {
+    pub(super) session: Arc<ResolvedSession>,
+    snapshot: Snapshot,
+    /// Server time of the last use that is known here, in microseconds.
+    last_used: AtomicI64,
+    /// The last use that was reported.
+    reported: AtomicI64,
+}
+
+/// Whether a session lives, by the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    Alive,
+    Over,
+    /// Not used here for too long; perhaps elsewhere. Load it to know.
+    PerhapsIdle,
+}
+
+impl Cached {
+    pub(super) fn new(session: ResolvedSession, snapshot: Revision) -> Self {
+        let last_used = session.last_active_at.micros();
+        Self {
+            snapshot: Snapshot {
+                revision: snapshot,
+                user: session.user_id,
+                tenant: session.tenant_id,
+            },
+            session: Arc::new(session),
+            last_used: AtomicI64::new(last_used),
+            reported: AtomicI64::new(last_used),
+        }
+    }
+
+    /// Whether the session lives at `now`. `just_loaded` says that nothing newer can be had.
+    pub(super) fn life(&self, now: Timestamp, just_loaded: bool) -> Life {
+        if now >= self.session.expires_at {
+            return Life::Over;
+        }
+        let idle = Duration::from_secs(u64::from(self.session.idle_seconds));
+        let unused = now.since(Timestamp::from_micros(self.last_used.load(Ordering::Relaxed)));
+        match (unused < idle, just_loaded) {
+            (true, _) => Life::Alive,
+            (false, false) => Life::PerhapsIdle,
+            (false, true) if unused < idle + IDLE_SLACK => Life::Alive,
+            (false, true) => Life::Over,
+        }
+    }
+
+    /// Notes a use; says whether it is to be reported.
+    pub(super) fn used(&self, now: Timestamp) -> bool {
+        self.last_used.fetch_max(now.micros(), Ordering::Relaxed);
+        let reported = self.reported.load(Ordering::Relaxed);
+        now.since(Timestamp::from_micros(reported)) >= TOUCH_EVERY
+            && self
+                .reported
+                .compare_exchange(reported, now.micros(), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// The grant that raises the role at `now`: the highest role, then the latest end.
+    pub(super) fn elevation(&self, now: Timestamp) -> Option<Elevation> {
+        let live = self.session.grants.iter().filter(|grant| now < grant.expires_at);
+        live.max_by_key(|grant| grant.precedence()).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::{
+        id::{GrantId, SessionId, TenantId, UserId},
+        message::session::Method,
+        role::Role,
+    };
+
+    use super::*;
+
+    fn id() -> [u128; 1] {
+        [7]
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
+    fn cached(grants: Vec<Elevation>) -> Cached {
+        let [n] = id();
+        let session = ResolvedSession {
+            session_id: SessionId(uuid(n)),
+            user_id: UserId(uuid(n)),
+            tenant_id: TenantId(uuid(n)),
+            tenant: "acme".to_owned(),
+            email: "a@acme.test".to_owned(),
+            role: Role::Member,
+            methods: vec![Method::Password],
+            enrollment_only: false,
+            last_active_at: at(0),
+            idle_seconds: 3_600,
+            expires_at: at(43_200),
+            grants,
+        };
+        Cached::new(session, Revision::default())
+    }
+
+    fn uuid(n: u128) -> uuid::Uuid {
+        uuid::Uuid::from_u128(n)
+    }
+
+    fn grant(n: u128, role: Role, until: i64) -> Elevation {
+        Elevation { grant_id: GrantId(uuid(n)), role, expires_at: at(until) }
+    }
+
+    #[test]
+    fn a_session_ends_at_its_absolute_end_to_the_microsecond() {
+        let entry = cached(vec![]);
+        entry.used(at(43_199));
+        assert_eq!(entry.life(at(43_199), false), Life::Alive);
+        assert_eq!(entry.life(at(43_200), false), Life::Over);
+    }
+
+    #[test]
+    fn an_idle_session_is_looked_up_before_it_is_refused() {
+        let entry = cached(vec![]);
+        assert_eq!(entry.life(at(3_599), false), Life::Alive);
+        assert_eq!(entry.life(at(3_600), false), Life::PerhapsIdle);
+        assert_eq!(entry.life(at(3_674), true), Life::Alive);
+        assert_eq!(entry.life(at(3_675), true), Life::Over);
+    }
+
+    #[test]
+    fn use_keeps_a_session_alive_and_is_reported_once_a_minute() {
+        let entry = cached(vec![]);
+        assert!(!entry.used(at(59)));
+        assert!(entry.used(at(60)));
+        assert!(!entry.used(at(119)));
+        assert_eq!(entry.life(at(119 + 3_599), false), Life::Alive);
+    }
+
+    #[test]
+    fn grants_end_one_by_one_and_the_highest_shows() {
+        let entry = cached(vec![
+            grant(1, Role::Manager, 300),
+            grant(2, Role::Admin, 100),
+            grant(3, Role::Admin, 200),
+        ]);
+        let shown = |seconds| entry.elevation(at(seconds)).map(|e| e.grant_id.0.as_u128());
+        assert_eq!(shown(99), Some(3));
+        assert_eq!(shown(199), Some(3));
+        assert_eq!(shown(200), Some(1));
+        assert_eq!(shown(300), None);
+    }
+}

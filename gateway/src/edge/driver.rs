@@ -1,0 +1,207 @@
+//! Carries the rules' actions to the bus, and what comes back to the rules.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::StreamExt as _;
+use shared::{
+    bus::parse_event,
+    clock::Monotonic,
+    id::{EdgeId, Incarnation},
+    lease::{
+        Revision,
+        edge::{Action, Alarm},
+    },
+    message::{
+        edge::{Ack, Join, Joined, Leave, Renew, Renewed},
+        revocation::{Broadcast, Since},
+        session::Touch,
+    },
+    refusal::Refusal,
+    subject::Subject,
+    trace,
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, info_span, warn};
+
+use super::Edge;
+
+/// How often the rules are asked what time has made due.
+const TICK: Duration = Duration::from_millis(25);
+/// The same while revisions are missing.
+const TICK_BEHIND: Duration = Duration::from_millis(2);
+/// Uses of sessions are reported this often.
+const REPORT: Duration = Duration::from_secs(5);
+/// Entries fetched at once.
+const FETCH: u32 = 1_000;
+/// Most entries in one report.
+const REPORTED_AT_ONCE: usize = 1_000;
+
+/// Keeps an edge's lease and applies revocations. One per process.
+pub struct Driver {
+    edge: Edge,
+    id: EdgeId,
+    region: String,
+    replies: JoinSet<Reply>,
+}
+
+/// What came back, with the moment at which it was asked for.
+enum Reply {
+    Joined(Monotonic, Result<Joined, Refusal>),
+    Renewed(Monotonic, Revision, Result<Renewed, Refusal>),
+    Fetched(Revision, Result<Broadcast, Refusal>),
+}
+
+impl Driver {
+    pub(super) fn new(edge: Edge, id: EdgeId, region: String) -> Self {
+        Self { edge, id, region, replies: JoinSet::new() }
+    }
+
+    /// Runs until `stop`, then leaves (E9).
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        // Subscribed first, joined after (E1).
+        let mut broadcasts = self.edge.0.bus.subscribe(Subject::RevocationBroadcast).await?;
+        let mut report = tokio::time::interval(REPORT);
+        loop {
+            let behind = self.edge.0.cache.inspect(shared::lease::edge::Edge::is_behind);
+            let tick = if behind { TICK_BEHIND } else { TICK };
+            let actions = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                message = broadcasts.next() => {
+                    let message = message.context("the bus closed the subscription")?;
+                    match parse_event::<Broadcast>(&message) {
+                        Some(broadcast) => self.apply(&broadcast),
+                        None => Vec::new(),
+                    }
+                }
+                Some(reply) = self.replies.join_next() => self.take(reply.context("a request crashed")?),
+                _ = report.tick() => {
+                    self.report().await;
+                    Vec::new()
+                }
+                () = tokio::time::sleep(tick) => {
+                    let now = self.now();
+                    self.edge.0.cache.update(|rules| rules.poll(now))
+                }
+            };
+            for action in actions {
+                self.perform(action).await;
+            }
+        }
+        self.leave().await;
+        Ok(())
+    }
+
+    fn now(&self) -> Monotonic {
+        self.edge.0.clock.monotonic()
+    }
+
+    /// E3, in the trace of each change.
+    fn apply(&self, broadcast: &Broadcast) -> Vec<Action> {
+        let spans: Vec<_> = broadcast
+            .entries
+            .iter()
+            .map(|entry| {
+                let span = info_span!(
+                    "revocation.apply",
+                    otel.kind = "consumer",
+                    edge.id = %self.id,
+                    revocation.revision = entry.revision.number,
+                );
+                trace::continue_trace(&span, entry.traceparent.as_deref());
+                span.entered().exit()
+            })
+            .collect();
+        let now = self.now();
+        let actions = self.edge.0.cache.update(|rules| rules.heard(now, broadcast));
+        drop(spans);
+        actions
+    }
+
+    fn take(&self, reply: Reply) -> Vec<Action> {
+        let now = self.now();
+        self.edge.0.cache.update(|rules| match reply {
+            Reply::Joined(sent_at, Ok(joined)) => {
+                let actions = rules.joined(now, sent_at, &joined);
+                info!(incarnation = %joined.incarnation, head = %joined.head, "joined");
+                actions
+            }
+            Reply::Joined(_, Err(_)) => {
+                rules.join_failed(now);
+                Vec::new()
+            }
+            Reply::Renewed(sent_at, applied, Ok(renewed)) => {
+                rules.renewed(now, sent_at, applied, &renewed)
+            }
+            Reply::Renewed(_, _, Err(_)) => {
+                rules.renew_failed(now);
+                Vec::new()
+            }
+            Reply::Fetched(after, Ok(broadcast)) => rules.caught_up(now, after, &broadcast),
+            Reply::Fetched(_, Err(_)) => {
+                rules.fetch_failed(now);
+                Vec::new()
+            }
+        })
+    }
+
+    async fn perform(&mut self, action: Action) {
+        let bus = self.edge.0.bus.clone();
+        let sent_at = self.now();
+        match action {
+            Action::Join => {
+                let request = Join { edge: self.id.clone(), region: self.region.clone() };
+                self.replies
+                    .spawn(async move { Reply::Joined(sent_at, bus.request(&request).await) });
+            }
+            Action::Renew { incarnation, applied } => {
+                let request = Renew { edge: self.id.clone(), incarnation, applied };
+                self.replies.spawn(async move {
+                    Reply::Renewed(sent_at, applied, bus.request(&request).await)
+                });
+            }
+            Action::Fetch { after } => {
+                let request = Since { after, limit: FETCH };
+                self.replies
+                    .spawn(async move { Reply::Fetched(after, bus.request(&request).await) });
+            }
+            Action::Ack { incarnation, applied } => {
+                bus.publish(&Ack { edge: self.id.clone(), incarnation, applied }).await;
+            }
+            Action::Alarm(Alarm::CommitsLost) => error!(
+                "the database has forgotten revisions that this edge applied; it decides nothing \
+                 until the database is whole again or the edge is restarted"
+            ),
+            Action::Alarm(Alarm::TimelineChanged) => {
+                warn!("the database failed over: joining anew")
+            }
+            Action::Alarm(Alarm::Fenced) => warn!("this edge was fenced: joining anew"),
+        }
+    }
+
+    /// Tells session-worker which sessions were used.
+    async fn report(&self) {
+        let used: Vec<_> = self.edge.take_touches().into_iter().collect();
+        for used in used.chunks(REPORTED_AT_ONCE) {
+            self.edge.0.bus.publish(&Touch { used: used.to_vec() }).await;
+        }
+    }
+
+    /// E9. Decisions take no time after their verdict, so with the rules locked none is under way.
+    async fn leave(self) {
+        let incarnation: Option<Incarnation> =
+            self.edge.0.cache.update(shared::lease::edge::Edge::leave);
+        self.report().await;
+        if let Some(incarnation) = incarnation {
+            let leave = Leave { edge: self.id.clone(), incarnation };
+            match self.edge.0.bus.request(&leave).await {
+                Ok(()) => info!("left"),
+                Err(refusal) => {
+                    warn!(%refusal, "left without an answer: workers will fence this edge")
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! This process as an edge: the cached sessions, the lease, and the decision.
+//!
+//! The rules are those of [`shared::lease::edge`]. Here they meet the cache ([`cache`]), and the bus
+//! ([`driver`]). Rule numbers are those of the protocol in `ARCHITECTURE.md`.
+
+mod cache;
+mod driver;
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
+use parking_lot::Mutex;
+use shared::{
+    bus::Bus,
+    clock::{Clock, Timestamp},
+    id::{EdgeId, SessionId},
+    lease::edge::Verdict,
+    message::session::{Elevation, Resolve, ResolvedSession},
+    role::Role,
+    token::{Token, TokenHash},
+};
+use tracing::{Instrument as _, info_span};
+
+use self::cache::{Cache, Cached, Life};
+pub use self::driver::Driver;
+
+/// How often an entry that went stale while it was loaded is loaded again for one decision.
+const LOADS: usize = 4;
+/// Most loads under way at once; past it, decisions that need another are refused.
+const LOADS_AT_ONCE: usize = 10_000;
+/// Most sessions whose use is noted between two reports.
+const TOUCHES: usize = 50_000;
+
+/// Handle on this edge's cache and lease; cheap to clone.
+#[derive(Clone)]
+pub struct Edge(Arc<Inner>);
+
+struct Inner {
+    cache: Cache,
+    bus: Bus,
+    clock: Arc<dyn Clock>,
+    loads: Mutex<HashMap<TokenHash, Load>>,
+    touches: Mutex<HashMap<SessionId, Timestamp>>,
+}
+
+type Load = Shared<BoxFuture<'static, Result<Option<Arc<Cached>>, Undecided>>>;
+
+/// A session that is valid now.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// The session.
+    pub session: Arc<ResolvedSession>,
+    /// The effective role.
+    pub role: Role,
+    /// The grant that raises it, if any.
+    pub elevation: Option<Elevation>,
+}
+
+/// Why there is no [`Decision`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Undecided {
+    /// This edge holds no lease.
+    #[error("this edge holds no lease")]
+    Fenced,
+    /// The token has no valid session.
+    #[error("there is no valid session")]
+    NoSession,
+    /// The session could not be looked up in time.
+    #[error("the session could not be looked up in time")]
+    Unavailable,
+}
+
+/// Makes the edge and its driver, which has to be run.
+pub fn start(
+    edge: EdgeId,
+    region: String,
+    cached_sessions: u64,
+    bus: Bus,
+    clock: Arc<dyn Clock>,
+) -> (Edge, Driver) {
+    let handle = Edge(Arc::new(Inner {
+        cache: Cache::new(cached_sessions),
+        bus,
+        clock,
+        loads: Mutex::default(),
+        touches: Mutex::default(),
+    }));
+    let driver = Driver::new(handle.clone(), edge, region);
+    (handle, driver)
+}
+
+impl Edge {
+    /// E2. Decides locally on a hit; one `session.resolve` for all concurrent callers on a miss.
+    pub async fn decide(&self, token: &Token) -> Result<Decision, Undecided> {
+        let hash = token.hash();
+        let mut cached = self.0.cache.get(&hash);
+        let mut loaded = false;
+        for _ in 0..=LOADS {
+            let entry = match cached.take() {
+                Some(entry) => entry,
+                None => {
+                    // What was stale right after loading may come from a replica that lags.
+                    let primary = std::mem::replace(&mut loaded, true);
+                    self.load(hash, primary).await?.ok_or(Undecided::NoSession)?
+                }
+            };
+            // The decision begins here, with the clock; the verdict checks the lease at this
+            // moment and after that whether the entry is current.
+            let now = self.0.clock.monotonic();
+            match self.0.cache.verdict(now, &entry) {
+                Verdict::Fenced => return Err(Undecided::Fenced),
+                Verdict::Stale => {}
+                Verdict::Current(server_time) => match entry.life(server_time, loaded) {
+                    Life::Alive => return Ok(self.allow(&entry, server_time)),
+                    Life::Over => return Err(Undecided::NoSession),
+                    Life::PerhapsIdle => {}
+                },
+            }
+        }
+        Err(Undecided::Unavailable)
+    }
+
+    /// Whether this edge holds a lease now.
+    #[must_use]
+    pub fn is_leased(&self) -> bool {
+        self.0.cache.server_time(self.0.clock.monotonic()).is_some()
+    }
+
+    fn allow(&self, entry: &Cached, server_time: Timestamp) -> Decision {
+        if entry.used(server_time) {
+            let mut touches = self.0.touches.lock();
+            if touches.len() < TOUCHES {
+                touches.insert(entry.session.session_id, server_time);
+            }
+        }
+        let elevation = entry.elevation(server_time);
+        let raised = elevation.as_ref().map_or(entry.session.role, |elevation| elevation.role);
+        Decision {
+            session: Arc::clone(&entry.session),
+            role: raised.max(entry.session.role),
+            elevation,
+        }
+    }
+
+    /// E5. All who miss the same token at once wait for one load. Whether its answer may be used
+    /// is decided by each of them, as for any entry.
+    async fn load(&self, hash: TokenHash, primary: bool) -> Result<Option<Arc<Cached>>, Undecided> {
+        if !self.is_leased() {
+            return Err(Undecided::Fenced);
+        }
+        let load = {
+            let mut loads = self.0.loads.lock();
+            match loads.get(&hash) {
+                Some(load) => load.clone(),
+                None if loads.len() >= LOADS_AT_ONCE => return Err(Undecided::Unavailable),
+                None => {
+                    let load = self.clone().fetch(hash, primary).boxed().shared();
+                    loads.insert(hash, load.clone());
+                    // It comes to its end, and out of the map, though everybody may hang up.
+                    tokio::spawn(load.clone());
+                    load
+                }
+            }
+        };
+        let loaded = load.await?;
+        // An edge that lost its lease meanwhile says nothing about the session.
+        if loaded.is_none() && !self.is_leased() {
+            return Err(Undecided::Fenced);
+        }
+        Ok(loaded)
+    }
+
+    async fn fetch(self, hash: TokenHash, primary: bool) -> Result<Option<Arc<Cached>>, Undecided> {
+        let request = Resolve { token: hash, primary };
+        let answer = self.0.bus.request(&request).instrument(info_span!("session.load")).await;
+        let loaded = match answer {
+            Ok(resolved) => Ok(resolved.session.map(|session| {
+                let entry = Arc::new(Cached::new(session, resolved.snapshot));
+                self.0.cache.insert(hash, &entry);
+                entry
+            })),
+            Err(_) => Err(Undecided::Unavailable),
+        };
+        self.0.loads.lock().remove(&hash);
+        loaded
+    }
+
+    /// The sessions used since the last report.
+    fn take_touches(&self) -> HashMap<SessionId, Timestamp> {
+        std::mem::take(&mut *self.0.touches.lock())
+    }
+}

@@ -1,0 +1,106 @@
+//! Who is behind a request, as far as the gateway sees: a token and an address, never a user.
+
+use std::net::SocketAddr;
+
+use axum::{
+    extract::{ConnectInfo, FromRequestParts},
+    http::{header::USER_AGENT, request::Parts},
+};
+use shared::{
+    message::{Caller, Origin},
+    refusal::{Code, Refusal},
+};
+
+use super::{
+    State,
+    credential::{Carrier, credential},
+    csrf::{Site, site},
+    problem::Refused,
+};
+
+/// A `User-Agent` is cut to so many bytes.
+const USER_AGENT_LIMIT: usize = 512;
+
+/// Somebody with a well-formed token, on whose behalf a worker can be asked.
+pub(super) struct Signed(pub(super) Caller);
+
+impl FromRequestParts<State> for Signed {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Refused> {
+        let credential = credential(&parts.headers).ok_or_else(Refusal::unauthenticated)?;
+        // A cookie alone proves that a browser sent the request, not that its user meant it.
+        let on_its_own = credential.carrier == Carrier::Cookie && !parts.method.is_safe();
+        if on_its_own && site(&parts.headers, &state.public_origins) != Site::Same {
+            return Err(cross_site());
+        }
+        Ok(Self(Caller { token: credential.token.hash(), origin: origin(parts) }))
+    }
+}
+
+/// Somebody who need not be signed in, but whom no other site may send: otherwise it could sign a
+/// visitor in as somebody else.
+pub(super) struct Visitor(pub(super) Origin);
+
+impl FromRequestParts<State> for Visitor {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Refused> {
+        match site(&parts.headers, &state.public_origins) {
+            Site::Same | Site::Unsaid => Ok(Self(origin(parts))),
+            Site::Cross => Err(cross_site()),
+        }
+    }
+}
+
+fn cross_site() -> Refused {
+    Refused(Refusal::new(
+        Code::Csrf,
+        "This does not come from a page of this site: it needs `Sec-Fetch-Site: same-origin`, or an \
+         `Origin` that is this site's. Programs send the token in `Authorization: Bearer`.",
+    ))
+}
+
+/// Where a request came from. No header changes the address.
+fn origin(parts: &Parts) -> Origin {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    Origin {
+        ip: peer.map(|ConnectInfo(address)| address.ip().to_canonical()),
+        user_agent: parts.headers.get(USER_AGENT).map(|value| user_agent(value.as_bytes())),
+    }
+}
+
+fn user_agent(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text[..text.floor_char_boundary(USER_AGENT_LIMIT)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    #[test]
+    fn a_user_agent_is_cut_between_characters() {
+        assert_eq!(user_agent(b"curl/8"), "curl/8");
+        assert_eq!(user_agent("ü".repeat(300).as_bytes()), "ü".repeat(256));
+        assert_eq!(user_agent(format!("x{}", "ü".repeat(300)).as_bytes()).len(), 511);
+        assert_eq!(user_agent(b"a\xffb"), "a\u{fffd}b");
+    }
+
+    #[test]
+    fn the_address_is_the_peers_whatever_headers_say() {
+        let request = Request::get("/")
+            .header("x-forwarded-for", "203.0.113.7")
+            .header("forwarded", "for=203.0.113.7")
+            .extension(ConnectInfo::<SocketAddr>(
+                "[::ffff:192.0.2.1]:5".parse().expect("an address"),
+            ))
+            .body(())
+            .expect("a request");
+        let origin = origin(&request.into_parts().0);
+        assert_eq!(origin.ip, Some("192.0.2.1".parse().expect("an address")));
+        assert_eq!(origin.user_agent, None);
+    }
+}

@@ -1,0 +1,275 @@
+//! The document of the API (`OpenAPI`).
+//!
+//! It is made from the routes that are served, so it names them all.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use axum::{
+    body::Bytes,
+    http::{HeaderValue, header},
+    response::IntoResponse,
+};
+use utoipa::{
+    IntoResponses, Modify, OpenApi,
+    openapi::{
+        self, ContentBuilder, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder,
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    State, audit, authorize, credential, grants, health, me,
+    problem::{self, Problem},
+    sessions, sign_in,
+};
+
+/// Emergency access, sessions and the record, over HTTP.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Breakglass",
+        description = "Emergency access and session security.\n\n\
+            Times are RFC 3339 in UTC, durations whole seconds, ids UUIDv7. Errors are problem \
+            documents (RFC 9457) with a stable `code`. Fields and parameters that are not described \
+            here are refused with 400; bodies over 64 KiB with 413; an absent body counts as `{}`. \
+            Methods that change something and carry the cookie need `Sec-Fetch-Site: same-origin` \
+            or an `Origin` of this site, else they are refused with 403 `csrf`.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    components(schemas(Problem)),
+    modifiers(&Security),
+    security(("cookie" = []), ("bearer" = [])),
+    tags(
+        (name = "Sign-in", description = "Getting a session and giving it back."),
+        (name = "Sessions", description = "Where one is signed in, and ending that."),
+        (name = "Emergency access", description = "Raising one's role for a short time, with a reason."),
+        (name = "Audit", description = "Who did what."),
+        (name = "Edge", description = "What reverse proxies and orchestrators ask."),
+    ),
+)]
+struct Document;
+
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let cookie = ApiKeyValue::with_description(credential::NAME, "For browsers.");
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("bgs_ and 256 random bits in base64url")
+            .description(Some("For programs. Goes before the cookie where both are there."));
+        components.add_security_scheme("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+    }
+}
+
+/// The routes that are carried to the workers, and this document.
+pub(super) fn api() -> OpenApiRouter<State> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(sign_in::routes())
+        .merge(me::routes())
+        .merge(sessions::routes())
+        .merge(grants::routes())
+        .merge(audit::routes())
+        .routes(routes!(openapi_json))
+}
+
+/// The whole document.
+#[must_use]
+pub fn document() -> openapi::OpenApi {
+    let mut document = api().into_openapi();
+    document.merge(health::routes().into_openapi());
+    document.merge(authorize::routes().into_openapi());
+    document
+}
+
+/// This document.
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "Edge", operation_id = "openapi", security(()),
+    responses((status = 200, description = "The document.", body = Object)),
+)]
+async fn openapi_json() -> impl IntoResponse {
+    static DOCUMENT: LazyLock<Bytes> =
+        LazyLock::new(|| document().to_json().expect("a document serializes").into());
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], DOCUMENT.clone())
+}
+
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident { $($status:literal: $description:literal,)* })*) => {$(
+        $(#[$doc])*
+        pub(super) struct $name;
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                BTreeMap::from([$(($status.to_owned(), problem_response($status, $description)),)*])
+            }
+        }
+    )*};
+}
+
+problems! {
+    /// What any call on behalf of somebody may be refused with.
+    Signed {
+        "400": "The request is malformed (`bad-request`).",
+        "401": "No token, or none with a live session (`unauthenticated`).",
+        "403": "Not permitted (`forbidden`), from another site (`csrf`), or the session may only \
+                enrol a second factor (`enrollment-required`).",
+        "500": "A fault of ours (`internal`).",
+        "503": "A component is out of reach (`unavailable`).",
+    }
+    /// What a call with a body may be refused with as well.
+    WithBody {
+        "413": "The body is over 64 KiB (`payload-too-large`).",
+    }
+    /// What a call about one object may be refused with as well.
+    About {
+        "404": "There is no such object for the caller (`not-found`).",
+    }
+    /// What signing in may be refused with.
+    SigningIn {
+        "400": "The request is malformed (`bad-request`).",
+        "401": "Wrong tenant, email or password (`invalid-credentials`).",
+        "403": "From another site (`csrf`).",
+        "413": "The body is over 64 KiB (`payload-too-large`).",
+        "429": "Too many failures (`too-many-attempts`).",
+        "500": "A fault of ours (`internal`).",
+        "503": "A component is out of reach (`unavailable`).",
+    }
+    /// What a request for a grant may be refused with as well.
+    Requesting {
+        "403": "Not permitted (`forbidden`), not by the policy (`not-a-requester`), from another site \
+                (`csrf`), or the session may only enrol a second factor (`enrollment-required`).",
+        "409": "As many active grants as the policy allows (`too-many-active`), or another conflict \
+                (`conflict`).",
+        "422": "The reason is missing (`reason-required`) or says too little (`reason-too-weak`), or \
+                the policy does not allow the duration (`duration-too-long`).",
+    }
+    /// What `/authorize` may refuse with.
+    Authorizing {
+        "400": "The query demands something unknown (`bad-request`).",
+        "401": "No token, or none with a live session (`unauthenticated`).",
+        "403": "Short of what is demanded (`forbidden`), or the session may only enrol a second factor \
+                (`enrollment-required`).",
+        "500": "A fault of ours (`internal`).",
+        "503": "This edge has no lease (`edge-fenced`), or the session could not be looked up \
+                (`unavailable`).",
+    }
+    /// What a probe for readiness may be refused with.
+    NotReady {
+        "503": "No bus (`unavailable`) or no lease (`edge-fenced`).",
+    }
+    /// What the end of a grant may be refused with as well.
+    Ended {
+        "409": "The grant has ended already (`grant-ended`).",
+    }
+}
+
+/// A response that holds a problem document.
+pub(super) fn problem_response(status: &str, description: &str) -> RefOr<Response> {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let response =
+        ResponseBuilder::new().description(description).content(problem::MEDIA_TYPE, content);
+    let header = |text| HeaderBuilder::new().description(Some(text)).build();
+    let response = match status {
+        "401" => response.header("WWW-Authenticate", header("Always `Bearer`.")),
+        "429" | "503" => {
+            response.header("Retry-After", header("Seconds after which to try again."))
+        }
+        _ => response,
+    };
+    response.build().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json() -> serde_json::Value {
+        serde_json::to_value(document()).expect("serializes")
+    }
+
+    #[test]
+    fn every_route_is_described_with_its_refusals() {
+        let document = json();
+        let paths = document["paths"].as_object().expect("paths");
+        let mut ids = Vec::new();
+        for (path, item) in paths {
+            for (method, operation) in item.as_object().expect("operations") {
+                let place = format!("{method} {path}");
+                ids.push(operation["operationId"].as_str().expect(&place));
+                assert!(operation["summary"].is_string(), "{place} has no summary");
+                let responses = operation["responses"].as_object().expect(&place);
+                assert!(responses.keys().any(|status| status.starts_with('2')), "{place}");
+                for (status, response) in responses {
+                    let refusal = status.starts_with(['4', '5']);
+                    let problem = response["content"].get(problem::MEDIA_TYPE).is_some();
+                    assert_eq!(refusal, problem, "{place} {status}");
+                }
+                let open = ["/healthz", "/readyz", "/openapi.json"].contains(&path.as_str());
+                assert!(open || responses.contains_key("401"), "{place} names no 401");
+            }
+        }
+        let all = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), all, "an operation id is given twice");
+    }
+
+    #[test]
+    fn the_paths_are_those_of_the_contract() {
+        let document = json();
+        let paths: Vec<_> = document["paths"].as_object().expect("paths").keys().cloned().collect();
+        let mut expected = [
+            "/authorize",
+            "/healthz",
+            "/openapi.json",
+            "/readyz",
+            "/v1/audit",
+            "/v1/emergency/grants",
+            "/v1/emergency/grants/{id}",
+            "/v1/emergency/grants/{id}/revoke",
+            "/v1/login",
+            "/v1/logout",
+            "/v1/me",
+            "/v1/sessions",
+            "/v1/sessions/revoke-others",
+            "/v1/sessions/{id}",
+            "/v1/users/{id}/sessions",
+            "/v1/users/{id}/sessions/revoke-all",
+            "/v1/users/{id}/sessions/{sid}",
+        ];
+        expected.sort_unstable();
+        let mut paths = paths;
+        paths.sort();
+        assert_eq!(paths, expected);
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn references<'a>(value: &'a serde_json::Value, found: &mut Vec<&'a str>) {
+            match value {
+                serde_json::Value::Object(members) => {
+                    found.extend(members.get("$ref").and_then(serde_json::Value::as_str));
+                    members.values().for_each(|member| references(member, found));
+                }
+                serde_json::Value::Array(items) => {
+                    for item in items {
+                        references(item, found);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let document = json();
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(found.len() > 20);
+        for reference in found {
+            let pointer = reference.strip_prefix('#').expect("a reference into this document");
+            assert!(document.pointer(pointer).is_some(), "{reference}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The gateway: an edge that decides from memory, and the HTTP door to the bus.
+//!
+//! It owns the sessions it has cached and its lease, both in memory. It owns no data: whatever
+//! changes something is a request to a worker, which believes nothing that the gateway says about
+//! who calls.
+
+mod config;
+pub mod edge;
+pub mod http;
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use shared::{bus::Bus, runtime, subject::Identity};
+use tokio::{net::TcpListener, task::JoinSet};
+use tracing::info;
+
+pub use self::config::Config;
+
+/// Runs the gateway until it is told to stop.
+pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()> {
+    let bus = Bus::connect(&config.bus, Identity::Gateway(config.edge.clone())).await?;
+    let (edge, driver) = edge::start(
+        config.edge,
+        config.region,
+        config.cached_sessions,
+        bus.clone(),
+        context.clock.clone(),
+    );
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}: is something else there?", config.listen))?;
+    info!(address = %config.listen, "serving");
+    let routes = http::router(http::State {
+        bus,
+        edge,
+        clock: context.clock,
+        public_origins: config.public_origins.into(),
+    });
+    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
+
+    let mut tasks = JoinSet::new();
+    let stop = context.stop.clone();
+    tasks.spawn(async move { driver.run(stop).await });
+    let stop = context.stop.clone();
+    tasks.spawn(async move {
+        let serve =
+            axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
+        let overdue = async {
+            stop.cancelled().await;
+            tokio::time::sleep(runtime::SHUTDOWN).await;
+        };
+        tokio::select! {
+            served = serve.into_future() => served.context("HTTP"),
+            () = overdue => Ok(()),
+        }
+    });
+    runtime::until_first_ends(&context.stop, tasks).await
+}

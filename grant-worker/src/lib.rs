@@ -1,0 +1,52 @@
+//! grant-worker owns emergency access: the policy of each tenant and the life of each grant.
+//!
+//! It commits a change together with its audit record and its revision, then has session-worker
+//! broadcast the revision and answer with the receipt. It owns no sessions, speaks to no edge, and
+//! does not watch the time: expiry-worker says when a grant is due.
+
+mod config;
+mod expire;
+mod read;
+mod refused;
+mod request;
+mod revoke;
+pub mod rules;
+mod service;
+mod store;
+
+use std::time::Duration;
+
+use shared::{
+    bus::Bus,
+    database,
+    runtime::{self, Context, health},
+    subject::Identity,
+};
+use tokio::task::JoinSet;
+
+pub use self::config::Config;
+use self::service::Service;
+
+/// How long the last answers may take to go out.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// Runs the service until it is told to stop.
+pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
+    let bus = Bus::connect(&config.bus, Identity::GrantWorker).await?;
+    let pool =
+        database::connect(&config.database.database_url, config.database.database_connections)?;
+    let mut tasks = JoinSet::new();
+    if let Some(listen) = config.health_listen {
+        let (bus, pool) = (bus.clone(), pool.clone());
+        tasks.spawn(health::serve(listen, context.stop.clone(), move || {
+            let (bus, pool) = (bus.clone(), pool.clone());
+            async move { bus.is_connected() && database::is_ready(&pool).await }
+        }));
+    }
+    let service = Service::new(bus.clone(), pool.clone(), context.clock);
+    tasks.spawn(service::serve(service, context.stop.clone()));
+    let result = runtime::until_first_ends(&context.stop, tasks).await;
+    bus.flush(FLUSH).await;
+    pool.close().await;
+    result
+}

@@ -1,0 +1,96 @@
+//! What a request asks for, as one number: approvers decide about exactly this.
+
+use sha2::{Digest as _, Sha256};
+use shared::{
+    id::{GrantId, UserId},
+    role::Role,
+};
+
+/// Tells these digests from any other SHA-256, and one encoding from the next.
+const CONTEXT: &[u8] = b"breakglass grant request 1";
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The grant.
+    pub grant_id: GrantId,
+    /// Who asks.
+    pub user_id: UserId,
+    /// To which role.
+    pub role: Role,
+    /// Why.
+    pub reason: &'a str,
+    /// The incident's ticket.
+    pub ticket: Option<&'a str>,
+    /// For how long.
+    pub duration_seconds: u32,
+}
+
+/// SHA-256 over the fields in order, each after its length in bytes (64 bits, big-endian). The
+/// ticket is preceded by 1, an absent one is the single byte 0.
+#[must_use]
+pub fn digest(asked: &Asked<'_>) -> [u8; 32] {
+    let ticket = asked.ticket.map_or_else(|| vec![0], |text| [&[1], text.as_bytes()].concat());
+    let fields: [&[u8]; 7] = [
+        CONTEXT,
+        asked.grant_id.0.as_bytes(),
+        asked.user_id.0.as_bytes(),
+        asked.role.as_str().as_bytes(),
+        asked.reason.as_bytes(),
+        &ticket,
+        &asked.duration_seconds.to_be_bytes(),
+    ];
+    let mut hash = Sha256::new();
+    for field in fields {
+        hash.update((field.len() as u64).to_be_bytes());
+        hash.update(field);
+    }
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn asked() -> Asked<'static> {
+        Asked {
+            grant_id: GrantId(Uuid::from_u128(1)),
+            user_id: UserId(Uuid::from_u128(2)),
+            role: Role::Admin,
+            reason: "database is down",
+            ticket: None,
+            duration_seconds: 3600,
+        }
+    }
+
+    #[test]
+    fn every_field_counts() {
+        let variants = [
+            asked(),
+            Asked { grant_id: GrantId(Uuid::from_u128(3)), ..asked() },
+            Asked { user_id: UserId(Uuid::from_u128(3)), ..asked() },
+            Asked { role: Role::Manager, ..asked() },
+            Asked { reason: "database is down ", ..asked() },
+            Asked { ticket: Some(""), ..asked() },
+            Asked { ticket: Some("INC-1"), ..asked() },
+            Asked { reason: "database is downINC", ticket: Some("-1"), ..asked() },
+            Asked { duration_seconds: 3601, ..asked() },
+        ];
+        let mut digests: Vec<_> = variants.iter().map(digest).collect();
+        digests.sort_unstable();
+        digests.dedup();
+        assert_eq!(digests.len(), variants.len());
+    }
+
+    #[test]
+    fn the_encoding_is_frozen() {
+        use std::fmt::Write as _;
+        let mut hex = String::new();
+        for byte in digest(&Asked { ticket: Some("INC-1"), ..asked() }) {
+            write!(hex, "{byte:02x}").expect("a string takes everything");
+        }
+        assert_eq!(hex, "6cb27bebb7bd599491b641f6c7e4e87e0b4011c3f5bced42cafaaa8ceb08a01b");
+    }
+}

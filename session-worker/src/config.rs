@@ -1,0 +1,54 @@
+//! Options of session-worker.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::Parser;
+use shared::{
+    bus::BusConfig,
+    database::DatabaseConfig,
+    runtime::{RuntimeConfig, ServiceConfig},
+};
+
+/// Accounts, sign-in, sessions, and the broadcast of revocations to every edge.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "session-worker", version)]
+pub struct Config {
+    /// Length of an edge's lease, in milliseconds. A row never gets a shorter one than it had.
+    #[arg(long, env = "BREAKGLASS_LEASE_MS", default_value_t = 3_000, value_parser = clap::value_parser!(u32).range(500..=60_000))]
+    pub lease_ms: u32,
+    /// How long a session may be unused, in seconds.
+    #[arg(long, env = "BREAKGLASS_SESSION_IDLE_SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u32).range(60..=31_536_000))]
+    pub session_idle_seconds: u32,
+    /// How long a session lives at most, in seconds.
+    #[arg(long, env = "BREAKGLASS_SESSION_SECONDS", default_value_t = 43_200, value_parser = clap::value_parser!(u32).range(60..=31_536_000))]
+    pub session_seconds: u32,
+    /// Threads for password hashing; 0: one for each core but one.
+    #[arg(long, env = "BREAKGLASS_HASHING_THREADS", default_value_t = 0)]
+    pub hashing_threads: usize,
+    /// Address for `/healthz` and `/readyz`.
+    #[arg(long, env = "BREAKGLASS_HEALTH_LISTEN")]
+    pub health_listen: Option<SocketAddr>,
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+    /// The bus.
+    #[command(flatten)]
+    pub bus: BusConfig,
+    /// What every service has.
+    #[command(flatten)]
+    pub runtime: RuntimeConfig,
+}
+
+impl Config {
+    /// Length of an edge's lease.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        Duration::from_millis(u64::from(self.lease_ms))
+    }
+}
+
+impl ServiceConfig for Config {
+    fn runtime(&self) -> &RuntimeConfig {
+        &self.runtime
+    }
+}

@@ -1,0 +1,17 @@
+//! session-worker: accounts, sign-in, sessions, and the broadcast of revocations to every edge.
+//!
+//! It owns the tables `users`, `sessions` and `edges`, and reads the record. It does not own
+//! grants: grant-worker changes those and has session-worker broadcast the revision.
+
+mod account;
+mod audit;
+mod config;
+mod device;
+pub mod operator;
+mod password;
+mod revocation;
+mod service;
+mod session;
+mod sign_in;
+
+pub use self::{config::Config, service::run};

@@ -1,0 +1,135 @@
+//! Revocations on their way to every edge: broadcast, acks, receipts, and the fencing of edges
+//! that do not answer (W1 to W6).
+
+mod edge;
+mod store;
+mod watch;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures_util::StreamExt as _;
+use parking_lot::Mutex;
+use shared::{
+    bus::{Bus, parse_event},
+    clock::Clock,
+    database::failed,
+    id::Incarnation,
+    lease::{Revision, receipt_deadline, worker::Enforcement},
+    message::{
+        edge::Ack,
+        revocation::{Broadcast, Entry, Receipt},
+    },
+    refusal::Refusal,
+    subject::Subject,
+};
+use sqlx::PgPool;
+use tokio::sync::watch as signal;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, instrument, warn};
+
+/// After this long, edges that have not acked must apply before they may renew (W3).
+const PATIENCE: Duration = Duration::from_millis(50);
+/// How often the rows of missing edges are read again.
+const REREAD: Duration = Duration::from_millis(100);
+/// Acks of lives that are not known to be over.
+const MOST_ACKS: usize = 20_000;
+
+/// Everything that revocations need; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Revocations {
+    bus: Bus,
+    pool: PgPool,
+    clock: Arc<dyn Clock>,
+    lease: Duration,
+    acks: Arc<Acks>,
+}
+
+/// The highest revision that each life has acked, as heard by this worker.
+struct Acks {
+    applied: Mutex<HashMap<Incarnation, Revision>>,
+    changed: signal::Sender<()>,
+}
+
+impl Revocations {
+    pub(crate) fn new(bus: Bus, pool: PgPool, clock: Arc<dyn Clock>, lease: Duration) -> Self {
+        let acks = Acks { applied: Mutex::default(), changed: signal::Sender::new(()) };
+        Self { bus, pool, clock, lease, acks: Arc::new(acks) }
+    }
+
+    /// W3, after the commit: broadcasts an entry, and answers with the receipt once every edge
+    /// enforces it, or at the deadline (W5).
+    #[instrument(skip_all, name = "revocation.enforce", fields(revocation.revision = entry.revision.number, receipt.enforced))]
+    pub(crate) async fn enforce(&self, entry: Entry) -> Result<Receipt, Refusal> {
+        let committed_at = self.clock.monotonic();
+        let revision = entry.revision;
+        let mut acked = self.acks.changed.subscribe();
+        self.bus.publish(&Broadcast { head: revision, entries: vec![entry] }).await;
+
+        let rows = store::live(&self.pool).await.map_err(failed)?;
+        let longest = rows.iter().map(|row| row.ttl).max().unwrap_or(self.lease);
+        let deadline = receipt_deadline(longest);
+        let mut enforcement = Enforcement::new(revision, &rows);
+        let mut pause = PATIENCE;
+        let mut pressed = false;
+        loop {
+            acked.mark_unchanged();
+            self.count_acks(&mut enforcement);
+            let took = self.clock.monotonic().since(committed_at);
+            if enforcement.is_done() || took >= deadline {
+                let receipt = enforcement.receipt(took);
+                tracing::Span::current().record("receipt.enforced", receipt.enforced);
+                if !receipt.enforced {
+                    warn!(revision = revision.number, waiting = ?receipt.edges.waiting, "not enforced in time");
+                }
+                return Ok(receipt);
+            }
+            let heard =
+                tokio::time::timeout(pause.min(deadline.saturating_sub(took)), acked.changed());
+            if heard.await.is_err() {
+                let waiting = enforcement.waiting();
+                if !pressed {
+                    pressed = true;
+                    info!(
+                        revision = revision.number,
+                        edges = waiting.len(),
+                        "some edges do not answer yet"
+                    );
+                    store::must_apply(&self.pool, &waiting, revision).await.map_err(failed)?;
+                }
+                for row in store::of(&self.pool, &waiting).await.map_err(failed)? {
+                    enforcement.row(&row);
+                }
+                pause = REREAD;
+            }
+        }
+    }
+
+    fn count_acks(&self, enforcement: &mut Enforcement) {
+        let applied = self.acks.applied.lock();
+        for incarnation in enforcement.waiting() {
+            if let Some(revision) = applied.get(&incarnation) {
+                enforcement.acked(incarnation, *revision);
+            }
+        }
+    }
+
+    /// Hears every edge's acks until nobody waits for a receipt any more.
+    pub(crate) async fn hear_acks(self, finished: CancellationToken) -> anyhow::Result<()> {
+        let mut acks = self.bus.subscribe(Subject::EdgeAck).await?;
+        loop {
+            let message = tokio::select! {
+                () = finished.cancelled() => return Ok(()),
+                message = acks.next() => message,
+            };
+            let Some(message) = message else { anyhow::bail!("the bus closed the subscription") };
+            let Some(ack) = parse_event::<Ack>(&message) else { continue };
+            let mut applied = self.acks.applied.lock();
+            if applied.len() < MOST_ACKS || applied.contains_key(&ack.incarnation) {
+                let highest = applied.entry(ack.incarnation).or_default();
+                *highest = ack.applied.max(*highest);
+            }
+            drop(applied);
+            self.acks.changed.send_replace(());
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What edges ask: to join, to renew, to leave, and what they missed.
+
+use shared::{
+    database::failed,
+    id::Incarnation,
+    message::{
+        edge::{Join, Joined, Leave, Renew, Renewed},
+        revocation::{Broadcast, Since},
+    },
+    refusal::Refusal,
+};
+use tracing::{info, instrument};
+
+use super::{Revocations, store};
+
+/// Most entries in one answer.
+const MOST_ENTRIES: u32 = 1_000;
+
+impl Revocations {
+    /// W1. A new life each time: the row is committed first, the head is read after that.
+    #[instrument(skip_all, name = "edge.join", fields(edge.id = %request.edge))]
+    pub(crate) async fn join(self, request: Join) -> Result<Joined, Refusal> {
+        let incarnation = Incarnation::new(self.clock.wall());
+        store::join(&self.pool, &request, incarnation, self.lease).await.map_err(failed)?;
+        let (head, server_time) = store::head(&self.pool).await.map_err(failed)?;
+        info!(edge = %request.edge, region = request.region, %incarnation, %head, "edge joined");
+        let ttl_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
+        Ok(Joined { incarnation, head, ttl_ms, server_time })
+    }
+
+    /// W2.
+    pub(crate) async fn renew(self, request: Renew) -> Result<Renewed, Refusal> {
+        store::renew(&self.pool, &request).await.map_err(failed)
+    }
+
+    /// E9: the edge has stopped deciding.
+    #[instrument(skip_all, name = "edge.leave", fields(edge.id = %request.edge))]
+    pub(crate) async fn leave(self, request: Leave) -> Result<(), Refusal> {
+        store::leave(&self.pool, &request).await.map_err(failed)?;
+        info!(edge = %request.edge, incarnation = %request.incarnation, "edge left");
+        Ok(())
+    }
+
+    /// E4: what came after a revision, from the primary.
+    #[instrument(skip_all, name = "revocation.since")]
+    pub(crate) async fn since(self, request: Since) -> Result<Broadcast, Refusal> {
+        let limit = request.limit.min(MOST_ENTRIES);
+        store::since(&self.pool, request.after.number, limit).await.map_err(failed)
+    }
+}

@@ -1,0 +1,101 @@
+//! Which subject goes to which handler, and everything that runs beside them.
+
+use std::sync::Arc;
+
+use shared::{
+    bus::{Bus, Server},
+    clock::Clock,
+    database,
+    message::{account, audit, edge, revocation, session},
+    runtime::{self, health},
+    subject::Identity,
+};
+use sqlx::PgPool;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Config, account as accounts, audit as record, password::Hashing, revocation::Revocations,
+    session as sessions, sign_in,
+};
+
+/// What every handler is given.
+#[derive(Clone)]
+pub(crate) struct State {
+    pub(crate) pool: PgPool,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) revocations: Revocations,
+    pub(crate) hashing: Hashing,
+    pub(crate) idle_seconds: u32,
+    pub(crate) absolute_seconds: u32,
+}
+
+/// Runs session-worker until it is told to stop.
+pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()> {
+    let bus = Bus::connect(&config.bus, Identity::SessionWorker).await?;
+    let pool =
+        database::connect(&config.database.database_url, config.database.database_connections)?;
+    let state = State {
+        pool: pool.clone(),
+        clock: context.clock.clone(),
+        revocations: Revocations::new(
+            bus.clone(),
+            pool.clone(),
+            context.clock.clone(),
+            config.lease(),
+        ),
+        hashing: Hashing::new(config.hashing_threads)?,
+        idle_seconds: config.session_idle_seconds,
+        absolute_seconds: config.session_seconds,
+    };
+
+    let mut tasks = JoinSet::new();
+    // Requests that are still worked on while this stops may wait for acks.
+    let finished = CancellationToken::new();
+    tasks.spawn(state.revocations.clone().hear_acks(finished.clone()));
+    tasks.spawn(state.revocations.clone().watch(context.stop.clone()));
+    tasks.spawn(sessions::hear_touches(state.clone(), bus.clone(), context.stop.clone()));
+    if let Some(listen) = config.health_listen {
+        let ready = {
+            let bus = bus.clone();
+            move || {
+                let (bus, pool) = (bus.clone(), pool.clone());
+                async move { bus.is_connected() && database::is_ready(&pool).await }
+            }
+        };
+        tasks.spawn(health::serve(listen, context.stop.clone(), ready));
+    }
+    let server = serve(&bus, &state, &context).await?;
+    tasks.spawn(async move {
+        server.drained(runtime::SHUTDOWN).await;
+        bus.flush(runtime::SHUTDOWN).await;
+        finished.cancel();
+        Ok(())
+    });
+    runtime::until_first_ends(&context.stop, tasks).await
+}
+
+async fn serve(bus: &Bus, state: &State, context: &runtime::Context) -> anyhow::Result<Server> {
+    let server = Server::new(bus.clone(), context.stop.clone());
+    server.handle::<edge::Join, _, _, _>(&state.revocations, Revocations::join).await?;
+    server.handle::<edge::Renew, _, _, _>(&state.revocations, Revocations::renew).await?;
+    server.handle::<edge::Leave, _, _, _>(&state.revocations, Revocations::leave).await?;
+    server.handle::<revocation::Since, _, _, _>(&state.revocations, Revocations::since).await?;
+    server
+        .handle::<revocation::Enforce, _, _, _>(
+            &state.revocations,
+            |revocations, request: revocation::Enforce| async move {
+                revocations.enforce(request.entry).await
+            },
+        )
+        .await?;
+    server.handle::<session::SignIn, _, _, _>(state, sign_in::sign_in).await?;
+    server.handle::<session::SignOut, _, _, _>(state, sessions::sign_out).await?;
+    server.handle::<session::Resolve, _, _, _>(state, sessions::resolve).await?;
+    server.handle::<session::List, _, _, _>(state, sessions::list).await?;
+    server.handle::<session::Revoke, _, _, _>(state, sessions::revoke).await?;
+    server.handle::<session::RevokeAll, _, _, _>(state, sessions::revoke_all).await?;
+    server.handle::<account::Me, _, _, _>(state, accounts::me).await?;
+    server.handle::<audit::ListAudit, _, _, _>(state, record::list).await?;
+    Ok(server)
+}

@@ -1,0 +1,213 @@
+//! SQL of sessions.
+
+use std::{collections::HashMap, time::Duration};
+
+use serde::Deserialize;
+use shared::{
+    clock::Timestamp,
+    database::{Transaction, caller::IDLE_SLACK_SECONDS, revocation::revision},
+    id::{GrantId, SessionId, TenantId, UserId},
+    message::session::{Elevation, Method, Resolved, ResolvedSession, Session},
+    role::Role,
+    token::TokenHash,
+};
+use sqlx::{PgPool, types::Json};
+use time::OffsetDateTime;
+use tracing::instrument;
+use uuid::Uuid;
+
+use crate::device;
+
+#[derive(Debug, Deserialize)]
+struct GrantRow {
+    id: Uuid,
+    role: Role,
+    expires_at_micros: i64,
+}
+
+/// The head and the live session of a token, in one statement and so from one snapshot.
+#[instrument(skip_all, name = "session.select")]
+pub(crate) async fn resolve(pool: &PgPool, token: &TokenHash) -> Result<Resolved, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"SELECT h.revision, current_timeline() AS "timeline!",
+                  s.id AS "id?", s.user_id AS "user_id?", s.tenant_id AS "tenant_id?",
+                  s.slug AS "slug?", s.email AS "email?", s.role AS "role?: Role",
+                  s.methods AS "methods?", s.last_active_at AS "last_active_at?",
+                  s.idle_seconds AS "idle_seconds?", s.expires_at AS "expires_at?",
+                  s.grants AS "grants?: Json<Vec<GrantRow>>"
+           FROM revocation_head h LEFT JOIN LATERAL (
+               SELECT s.id, s.user_id, s.tenant_id, t.slug, u.email, u.role, s.methods,
+                      s.last_active_at, s.idle_seconds, s.expires_at,
+                      (SELECT coalesce(json_agg(json_build_object(
+                                  'id', g.id, 'role', g.role,
+                                  'expires_at_micros', (extract(epoch FROM g.expires_at) * 1000000)::bigint)), '[]')
+                       FROM emergency_grants g
+                       WHERE g.user_id = s.user_id AND g.state = 'active'
+                         AND g.expires_at > clock_timestamp()) AS grants
+               FROM sessions s JOIN users u ON u.id = s.user_id JOIN tenants t ON t.id = s.tenant_id
+               WHERE s.token_hash = $1 AND s.ended_at IS NULL AND u.disabled_at IS NULL
+                 AND s.expires_at > clock_timestamp()
+                 AND s.last_active_at + make_interval(secs => s.idle_seconds + $2) > clock_timestamp()
+           ) s ON true"#,
+        &token.0[..],
+        IDLE_SLACK_SECONDS,
+    )
+    .fetch_one(pool)
+    .await?;
+    let session = (|| {
+        Some(ResolvedSession {
+            session_id: SessionId(row.id?),
+            user_id: UserId(row.user_id?),
+            tenant_id: TenantId(row.tenant_id?),
+            tenant: row.slug?,
+            email: row.email?,
+            role: row.role?,
+            methods: methods(&row.methods?),
+            enrollment_only: false,
+            last_active_at: row.last_active_at?.into(),
+            idle_seconds: row.idle_seconds?.cast_unsigned(),
+            expires_at: row.expires_at?.into(),
+            grants: row.grants?.0.into_iter().map(elevation).collect(),
+        })
+    })();
+    Ok(Resolved { snapshot: revision(row.timeline, row.revision), session })
+}
+
+fn elevation(grant: GrantRow) -> Elevation {
+    Elevation {
+        grant_id: GrantId(grant.id),
+        role: grant.role,
+        expires_at: Timestamp::from_micros(grant.expires_at_micros),
+    }
+}
+
+fn methods(names: &[String]) -> Vec<Method> {
+    let all = [Method::Password, Method::Totp, Method::BackupCode];
+    all.into_iter().filter(|method| names.iter().any(|name| name == method.as_str())).collect()
+}
+
+/// Live sessions of a user, newest first; of nobody, none.
+#[instrument(skip_all, name = "session.select-live")]
+pub(crate) async fn live(pool: &PgPool, user: Option<UserId>) -> Result<Vec<Session>, sqlx::Error> {
+    let rows = sqlx::query_as!(
+        SessionRow,
+        r#"SELECT id, methods, user_agent, ip, created_at, last_active_at, idle_seconds, expires_at
+           FROM sessions
+           WHERE user_id = $1 AND ended_at IS NULL AND expires_at > clock_timestamp()
+             AND last_active_at + make_interval(secs => idle_seconds + $2) > clock_timestamp()
+           ORDER BY id DESC"#,
+        user.map(|user| user.0),
+        IDLE_SLACK_SECONDS,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(SessionRow::into_session).collect())
+}
+
+struct SessionRow {
+    id: Uuid,
+    methods: Vec<String>,
+    user_agent: Option<String>,
+    ip: Option<String>,
+    created_at: OffsetDateTime,
+    last_active_at: OffsetDateTime,
+    idle_seconds: i32,
+    expires_at: OffsetDateTime,
+}
+
+impl SessionRow {
+    fn into_session(self) -> Session {
+        let last_active_at = Timestamp::from(self.last_active_at);
+        let idle = Duration::from_secs(u64::from(self.idle_seconds.cast_unsigned()));
+        let expires_at = Timestamp::from(self.expires_at);
+        Session {
+            id: SessionId(self.id),
+            current: false,
+            device: device::describe(self.user_agent.as_deref()),
+            ip: self.ip.and_then(|ip| ip.parse().ok()),
+            location: None,
+            created_at: self.created_at.into(),
+            last_active_at,
+            idle_expires_at: last_active_at.plus(idle).min(expires_at),
+            expires_at,
+            methods: methods(&self.methods),
+        }
+    }
+}
+
+/// Whether a user is of a tenant.
+pub(crate) async fn user_exists(
+    tx: &mut Transaction,
+    user: UserId,
+    tenant: TenantId,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM users WHERE id = $1 AND tenant_id = $2) AS "exists!""#,
+        user.0,
+        tenant.0,
+    )
+    .fetch_one(&mut **tx)
+    .await
+}
+
+/// Ends a session if it lives. Under the lock of its user's row.
+#[instrument(skip_all, name = "session.end")]
+pub(crate) async fn end_one(
+    tx: &mut Transaction,
+    session: SessionId,
+    owner: UserId,
+    by: UserId,
+) -> Result<bool, sqlx::Error> {
+    let ended = sqlx::query!(
+        "UPDATE sessions SET ended_at = clock_timestamp(), ended_by = $3
+         WHERE id = $1 AND user_id = $2 AND ended_at IS NULL AND expires_at > clock_timestamp()",
+        session.0,
+        owner.0,
+        by.0,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(ended.rows_affected() == 1)
+}
+
+/// Ends all live sessions of a user but one. Under the lock of the user's row.
+#[instrument(skip_all, name = "session.end-all")]
+pub(crate) async fn end_all(
+    tx: &mut Transaction,
+    owner: UserId,
+    keep: Option<SessionId>,
+    by: UserId,
+) -> Result<Vec<SessionId>, sqlx::Error> {
+    let ended = sqlx::query_scalar!(
+        "UPDATE sessions SET ended_at = clock_timestamp(), ended_by = $3
+         WHERE user_id = $1 AND id IS DISTINCT FROM $2 AND ended_at IS NULL
+           AND expires_at > clock_timestamp()
+         RETURNING id",
+        owner.0,
+        keep.map(|session| session.0),
+        by.0,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(ended.into_iter().map(SessionId).collect())
+}
+
+/// Moves last uses forward, never back, and never past now.
+#[instrument(skip_all, name = "session.touch")]
+pub(crate) async fn touch(
+    pool: &PgPool,
+    used: &HashMap<SessionId, Timestamp>,
+) -> Result<(), sqlx::Error> {
+    let (ids, times): (Vec<Uuid>, Vec<OffsetDateTime>) =
+        used.iter().map(|(id, at)| (id.0, OffsetDateTime::from(*at))).unzip();
+    sqlx::query!(
+        "UPDATE sessions s SET last_active_at = least(used.at, clock_timestamp())
+         FROM unnest($1::uuid[], $2::timestamptz[]) AS used (id, at)
+         WHERE s.id = used.id AND s.ended_at IS NULL AND s.last_active_at < used.at",
+        &ids,
+        &times,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}

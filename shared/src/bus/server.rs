@@ -1,0 +1,142 @@
+//! Answering requests: one handler per kind, all replicas of a service sharing the load.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use async_nats::Message;
+use futures_util::StreamExt as _;
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument as _, Span, error, info_span, warn};
+
+use super::{Bus, DEADLINE, addressed_by};
+use crate::{
+    message::{Outcome, Request},
+    refusal::Refusal,
+    runtime::config::ConfigError,
+    trace,
+};
+
+/// At most this many requests are worked on at once; more are refused at once, not queued.
+const AT_ONCE: usize = 512;
+
+/// Serves requests until told to stop, then lets what it has begun come to its end.
+#[derive(Debug)]
+pub struct Server {
+    bus: Bus,
+    permits: Arc<Semaphore>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Server {
+    /// A server that takes no new requests once `stop` is cancelled.
+    #[must_use]
+    pub fn new(bus: Bus, stop: CancellationToken) -> Self {
+        let permits = Arc::new(Semaphore::new(AT_ONCE));
+        Self { bus, permits, tasks: TaskTracker::new(), stop }
+    }
+
+    /// Answers requests of one kind. The handler must be idempotent: a request may come twice.
+    pub async fn handle<R, S, F, Fut>(&self, state: &S, handler: F) -> Result<(), ConfigError>
+    where
+        R: Request,
+        S: Clone + Send + Sync + 'static,
+        F: Fn(S, R) -> Fut + Copy + Send + Sync + 'static,
+        Fut: Future<Output = Result<R::Reply, Refusal>> + Send + 'static,
+    {
+        let mut requests = self.bus.subscribe_shared(R::SUBJECT).await?;
+        let (bus, permits) = (self.bus.clone(), Arc::clone(&self.permits));
+        let (tasks, stop, state) = (self.tasks.clone(), self.stop.clone(), state.clone());
+        self.tasks.spawn(async move {
+            let mut stopping = false;
+            loop {
+                let message = tokio::select! {
+                    () = stop.cancelled(), if !stopping => {
+                        // What has arrived is still answered; then `next` gives nothing more.
+                        stopping = true;
+                        let _ = requests.drain().await;
+                        continue;
+                    }
+                    message = requests.next() => message,
+                };
+                let Some(message) = message else { break };
+                let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+                    reply::<R>(&bus, &message, Err(Refusal::unavailable())).await;
+                    continue;
+                };
+                let (bus, state) = (bus.clone(), state.clone());
+                tasks.spawn(async move {
+                    answer(&bus, &message, |request| handler(state, request)).await;
+                    drop(permit);
+                });
+            }
+        });
+        Ok(())
+    }
+
+    /// Returns once everything that was begun has ended, at most `deadline` after the stop.
+    pub async fn drained(&self, deadline: Duration) {
+        self.stop.cancelled().await;
+        self.tasks.close();
+        if tokio::time::timeout(deadline, self.tasks.wait()).await.is_err() {
+            warn!(unfinished = self.tasks.len(), "stopped before all requests were answered");
+        }
+    }
+}
+
+async fn answer<R: Request, Fut>(bus: &Bus, message: &Message, handler: impl FnOnce(R) -> Fut)
+where
+    Fut: Future<Output = Result<R::Reply, Refusal>>,
+{
+    let path = R::SUBJECT.path();
+    let header = |name| message.headers.as_ref().and_then(|headers| headers.get(name));
+    let traceparent = header(trace::TRACEPARENT).map(async_nats::HeaderValue::as_str);
+    let span = if traceparent.is_some() {
+        info_span!(
+            "bus.process",
+            otel.name = format!("process {path}"),
+            otel.kind = "server",
+            messaging.system = "nats",
+            messaging.destination.name = path,
+        )
+    } else {
+        Span::none()
+    };
+    trace::continue_trace(&span, traceparent);
+    async {
+        let request = match serde_json::from_slice::<R>(&message.payload) {
+            Ok(request) if addressed_by(message.subject.as_str(), request.edge()) => request,
+            Ok(_) => return warn!(subject = path, "request speaks for another edge: dropped"),
+            Err(_) => {
+                return warn!(
+                    subject = path,
+                    bytes = message.payload.len(),
+                    "request does not parse: dropped"
+                );
+            }
+        };
+        let asked = header(DEADLINE).and_then(|value| value.as_str().parse().ok());
+        let deadline = asked.map_or(R::DEADLINE, Duration::from_millis).min(R::DEADLINE);
+        let outcome = tokio::time::timeout(deadline, handler(request)).await;
+        let outcome = outcome.unwrap_or_else(|_| {
+            error!(subject = path, "given up: the asker no longer waits");
+            Err(Refusal::unavailable())
+        });
+        reply::<R>(bus, message, outcome).await;
+    }
+    .instrument(span)
+    .await;
+}
+
+async fn reply<R: Request>(bus: &Bus, message: &Message, outcome: Result<R::Reply, Refusal>) {
+    let Some(inbox) = message.reply.clone() else { return };
+    let outcome = outcome.map_or_else(Outcome::Refused, Outcome::Ok);
+    match serde_json::to_vec(&outcome) {
+        Ok(body) => {
+            if let Err(error) = bus.client.publish(inbox, body.into()).await {
+                error!(%error, "answer not sent");
+            }
+        }
+        Err(error) => error!(%error, "answer does not fit its schema"),
+    }
+}

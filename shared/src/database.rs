@@ -1,0 +1,92 @@
+//! What the workers share of the database: who a caller is, the audit record, the numbering of
+//! revisions, and how failures are told.
+//!
+//! A change, its audit record and its revision are one transaction. Locks are taken in one order:
+//! users (by id), tenants (the audit record), the revocation head last.
+
+pub mod audit;
+pub mod caller;
+pub mod revocation;
+
+use std::{str::FromStr as _, time::Duration};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::{
+    PgPool, Postgres,
+    migrate::MigrateError,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tracing::error;
+
+use crate::refusal::{Code, Refusal};
+
+/// A transaction.
+pub type Transaction = sqlx::Transaction<'static, Postgres>;
+
+/// How to reach the database.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DatabaseConfig {
+    /// The primary, as a `postgres://` address.
+    #[arg(long, env = "BREAKGLASS_DATABASE_URL", hide_env_values = true)]
+    pub database_url: SecretString,
+    /// Most connections at once.
+    #[arg(long, env = "BREAKGLASS_DATABASE_CONNECTIONS", default_value_t = 16)]
+    pub database_connections: u32,
+}
+
+/// A pool of connections, none of them opened yet.
+///
+/// One paused worker cannot hold the head: statements and idling in a transaction have time-outs.
+/// COMMIT has none, see [`revocation::commit`].
+pub fn connect(url: &SecretString, connections: u32) -> Result<PgPool, sqlx::Error> {
+    let options =
+        PgConnectOptions::from_str(url.expose_secret())?.application_name("breakglass").options([
+            ("statement_timeout", "5s"),
+            ("lock_timeout", "3s"),
+            ("idle_in_transaction_session_timeout", "5s"),
+        ]);
+    Ok(PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(2))
+        .connect_lazy_with(options))
+}
+
+/// Brings the schema up to date.
+pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
+    sqlx::migrate!("./migrations").run(pool).await
+}
+
+/// Whether the database answers, within a second.
+pub async fn is_ready(pool: &PgPool) -> bool {
+    let ping = sqlx::query("SELECT 1").execute(pool);
+    matches!(tokio::time::timeout(Duration::from_secs(1), ping).await, Ok(Ok(_)))
+}
+
+/// What is told when a statement failed. The failure itself goes to the log, here and only here.
+#[expect(clippy::needless_pass_by_value, reason = "used as `.map_err(failed)`")]
+#[must_use]
+pub fn failed(error: sqlx::Error) -> Refusal {
+    use sqlx::Error;
+    let refusal = match &error {
+        Error::Io(_)
+        | Error::PoolTimedOut
+        | Error::PoolClosed
+        | Error::Tls(_)
+        | Error::WorkerCrashed
+        | Error::Protocol(_) => Refusal::unavailable(),
+        // 08 connection, 25P03 idled too long, 40 rolled back, 53 out of resources, 55P03 lock
+        // not had in time, 57 shutting down or cancelled.
+        Error::Database(e)
+            if e.code().is_some_and(|code| {
+                ["08", "25P03", "40", "53", "55P03", "57"]
+                    .iter()
+                    .any(|class| code.starts_with(class))
+            }) =>
+        {
+            Refusal::unavailable()
+        }
+        _ => Refusal::new(Code::Internal, "Something went wrong on our side."),
+    };
+    error!(%error, code = %refusal.code, "database");
+    refusal
+}

@@ -1,0 +1,95 @@
+//! What travels on the bus, version 1.
+//!
+//! A request names its subject, its reply and how long the asker waits; an event names its subject.
+//! Readers ignore unknown fields. The JSON of every message is frozen by a snapshot test: a change
+//! that breaks it needs a new version, in a new module, with an upgrade function.
+
+pub mod account;
+pub mod audit;
+pub mod edge;
+pub mod grant;
+pub mod revocation;
+pub mod session;
+
+use std::{net::IpAddr, time::Duration};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{id::EdgeId, refusal::Refusal, subject::Subject, token::TokenHash};
+
+/// The version of these schemas, sent in a header.
+pub const VERSION: u32 = 1;
+
+/// Most callers wait this long.
+pub const SHORT: Duration = Duration::from_secs(5);
+
+/// Callers wait this long where the answer holds a receipt: the receipt's own deadline
+/// (4/3 lease + margin + 1 s, 5.4 s with the default lease) and some time for the change.
+pub const WITH_RECEIPT: Duration = Duration::from_secs(12);
+
+/// A message that is answered.
+pub trait Request: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// What answers it.
+    type Reply: Serialize + DeserializeOwned + Send + 'static;
+    /// Where it goes.
+    const SUBJECT: Subject;
+    /// How long the asker waits. Travels with the request, so that nobody works on for nobody.
+    const DEADLINE: Duration;
+    /// The edge that sends, where the subject is addressed by edge.
+    fn edge(&self) -> Option<&EdgeId> {
+        None
+    }
+}
+
+/// A message that is not answered.
+pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// Where it goes.
+    const SUBJECT: Subject;
+    /// The edge that sends, where the subject is addressed by edge.
+    fn edge(&self) -> Option<&EdgeId> {
+        None
+    }
+}
+
+/// What every answer is wrapped in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome<T> {
+    /// Done; here is the answer.
+    Ok(T),
+    /// Not done, and why.
+    Refused(Refusal),
+}
+
+/// Where a call came from, as the gateway saw it. For the record; no decision rests on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The client's address.
+    pub ip: Option<IpAddr>,
+    /// The client's `User-Agent`, cut to 512 bytes.
+    pub user_agent: Option<String>,
+}
+
+/// A request on behalf of somebody who is signed in.
+///
+/// The gateway says which token came with it, never who the caller is: the worker looks that up
+/// in the transaction of the change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    /// The hash of the token that came with the request.
+    pub token: TokenHash,
+    /// Where the request came from.
+    pub origin: Origin,
+}
+
+/// Implements [`Request`] for types that no edge addresses.
+macro_rules! requests {
+    ($($request:ty => $reply:ty, $subject:ident, $deadline:expr;)*) => {$(
+        impl $crate::message::Request for $request {
+            type Reply = $reply;
+            const SUBJECT: $crate::subject::Subject = $crate::subject::Subject::$subject;
+            const DEADLINE: std::time::Duration = $deadline;
+        }
+    )*};
+}
+use requests;

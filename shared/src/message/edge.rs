@@ -1,0 +1,127 @@
+//! Between an edge and session-worker: the lease.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::Timestamp,
+    id::{EdgeId, Incarnation},
+    lease::Revision,
+    message::{Event, Request},
+    subject::Subject,
+};
+
+/// An edge starts to work, or starts anew (E1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// Who asks.
+    pub edge: EdgeId,
+    /// Where it stands, for people.
+    pub region: String,
+}
+
+/// The edge has a lease, counted from when it sent [`Join`] (W1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// The life that begins.
+    pub incarnation: Incarnation,
+    /// The head, read after the edge's row was committed.
+    pub head: Revision,
+    /// Length of the lease in milliseconds.
+    pub ttl_ms: u64,
+    /// The database's clock when the head was read.
+    pub server_time: Timestamp,
+}
+
+impl Request for Join {
+    type Reply = Joined;
+    const SUBJECT: Subject = Subject::EdgeJoin;
+    const DEADLINE: Duration = Duration::from_secs(3);
+    fn edge(&self) -> Option<&EdgeId> {
+        Some(&self.edge)
+    }
+}
+
+/// An edge asks for more time (E6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renew {
+    /// Who asks.
+    pub edge: EdgeId,
+    /// Its present life.
+    pub incarnation: Incarnation,
+    /// Every revision up to this one is applied.
+    pub applied: Revision,
+}
+
+/// Whether the lease was extended (W2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Renewal {
+    /// Extended, from when the request was sent.
+    Extended,
+    /// Not extended: the edge must first apply what it missed. It keeps what it has.
+    Behind,
+    /// That life is over, or was never known. Join again.
+    Fenced,
+}
+
+/// The answer to [`Renew`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renewed {
+    /// The life that was asked about.
+    pub incarnation: Incarnation,
+    /// Whether the lease was extended.
+    pub renewal: Renewal,
+    /// The head.
+    pub head: Revision,
+    /// Length of the lease in milliseconds, as the edge's row has it.
+    pub ttl_ms: u64,
+    /// The database's clock in that statement.
+    pub server_time: Timestamp,
+}
+
+impl Request for Renew {
+    type Reply = Renewed;
+    const SUBJECT: Subject = Subject::EdgeRenew;
+    const DEADLINE: Duration = Duration::from_secs(3);
+    fn edge(&self) -> Option<&EdgeId> {
+        Some(&self.edge)
+    }
+}
+
+/// An edge has stopped deciding and let started decisions end (E9).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leave {
+    /// Who says so.
+    pub edge: EdgeId,
+    /// The life that ends.
+    pub incarnation: Incarnation,
+}
+
+impl Request for Leave {
+    type Reply = ();
+    const SUBJECT: Subject = Subject::EdgeLeave;
+    const DEADLINE: Duration = Duration::from_secs(2);
+    fn edge(&self) -> Option<&EdgeId> {
+        Some(&self.edge)
+    }
+}
+
+/// An edge has applied every revision up to one (E3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// Who says so.
+    pub edge: EdgeId,
+    /// Its present life.
+    pub incarnation: Incarnation,
+    /// Every revision up to this one is applied.
+    pub applied: Revision,
+}
+
+impl Event for Ack {
+    const SUBJECT: Subject = Subject::EdgeAck;
+    fn edge(&self) -> Option<&EdgeId> {
+        Some(&self.edge)
+    }
+}

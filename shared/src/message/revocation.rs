@@ -1,0 +1,127 @@
+//! Revocations: what narrows (or widens) a cached right, numbered by Postgres.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    id::{EdgeId, SessionId, TenantId, UserId},
+    lease::Revision,
+    message::{Event, WITH_RECEIPT, requests},
+    subject::Subject,
+};
+
+/// Why a revision exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// A session was ended by its user.
+    SignedOut,
+    /// One session was revoked.
+    SessionRevoked,
+    /// Several sessions of one user were revoked.
+    SessionsRevoked,
+    /// A grant became active: the user's role rises.
+    GrantActivated,
+    /// A grant was ended early.
+    GrantRevoked,
+    /// A grant came to its end.
+    GrantExpired,
+}
+
+impl Cause {
+    /// The name, as the database keeps it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SignedOut => "signed-out",
+            Self::SessionRevoked => "session-revoked",
+            Self::SessionsRevoked => "sessions-revoked",
+            Self::GrantActivated => "grant-activated",
+            Self::GrantRevoked => "grant-revoked",
+            Self::GrantExpired => "grant-expired",
+        }
+    }
+}
+
+/// One revision: everything cached about this user (or the whole tenant) before it is stale.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its number and timeline.
+    pub revision: Revision,
+    /// Whose tenant.
+    pub tenant_id: TenantId,
+    /// Whose rights changed; absent: everybody's in the tenant.
+    pub user_id: Option<UserId>,
+    /// The sessions that ended, for those who show them. Enforcement goes by user.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<SessionId>,
+    /// Why, in kebab-case. A reader that does not know it enforces all the same.
+    pub cause: String,
+    /// W3C `traceparent` of the change, so that its trace reaches every edge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+}
+
+/// Consecutive entries, or none: then it is a beacon, which tells the head alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broadcast {
+    /// The latest revision that the sender knows to be committed.
+    pub head: Revision,
+    /// In order of their revisions.
+    #[serde(default)]
+    pub entries: Vec<Entry>,
+}
+
+impl Event for Broadcast {
+    const SUBJECT: Subject = Subject::RevocationBroadcast;
+}
+
+/// An edge fetches what it missed (E4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Since {
+    /// The last revision that it has applied.
+    pub after: Revision,
+    /// At most so many entries.
+    pub limit: u32,
+}
+
+requests! {
+    Since => Broadcast, RevocationSince, crate::message::SHORT;
+    Enforce => Receipt, RevocationEnforce, WITH_RECEIPT;
+}
+
+/// Another worker has committed an entry: broadcast it and say when it is enforced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enforce {
+    /// What was committed.
+    pub entry: Entry,
+}
+
+/// What is known about the enforcement of a revision.
+///
+/// `enforced` says: no edge anywhere begins a decision that allows something invalidated at this
+/// revision or before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Receipt {
+    /// The revision, as its number.
+    pub revision: u64,
+    /// Whether every edge enforces it.
+    pub enforced: bool,
+    /// How many edges there are and how they stand.
+    pub edges: ReceiptEdges,
+    /// Milliseconds from the commit to this receipt.
+    pub took_ms: u64,
+}
+
+/// The edges of a receipt: `acknowledged + fenced + waiting.len() == total`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReceiptEdges {
+    /// Edges that held a lease at the commit.
+    pub total: u32,
+    /// Of these, how many have applied the revision.
+    pub acknowledged: u32,
+    /// Of these, how many lost their lease and so decide nothing.
+    pub fenced: u32,
+    /// Those of which neither is known.
+    pub waiting: Vec<EdgeId>,
+}

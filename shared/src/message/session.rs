@@ -1,0 +1,291 @@
+//! Sessions: signing in, looking up, listing, ending.
+
+use std::{net::IpAddr, time::Duration};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize, Serializer};
+use utoipa::ToSchema;
+
+use crate::{
+    clock::Timestamp,
+    id::{GrantId, SessionId, TenantId, UserId},
+    lease::Revision,
+    message::{Caller, Event, Origin, SHORT, WITH_RECEIPT, requests, revocation::Receipt},
+    role::Role,
+    subject::Subject,
+    token::TokenHash,
+};
+
+/// Sign in with a password.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SignIn {
+    /// The tenant's short name.
+    pub tenant: String,
+    /// In whatever spelling.
+    pub email: String,
+    /// Never logged.
+    #[serde(serialize_with = "expose")]
+    pub password: SecretString,
+    /// The hash of the token that the gateway made for the new session.
+    pub token: TokenHash,
+    /// Where the request came from.
+    pub origin: Origin,
+}
+
+fn expose<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose_secret())
+}
+
+/// The session that [`SignIn`] made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedIn {
+    /// How far the sign-in got.
+    pub status: SignInStatus,
+    /// The new session.
+    pub session: Session,
+}
+
+/// How far a sign-in got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignInStatus {
+    /// Signed in.
+    Authenticated,
+}
+
+/// End the caller's own session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignOut {
+    /// Who asks.
+    pub caller: Caller,
+}
+
+/// What does a token stand for (E5)?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolve {
+    /// The hash of the token.
+    pub token: TokenHash,
+    /// Ask the primary, for an earlier answer was stale.
+    #[serde(default)]
+    pub primary: bool,
+}
+
+/// What a token stands for, from one snapshot of the database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// The head in that same snapshot.
+    pub snapshot: Revision,
+    /// The session, if the token has a live one.
+    pub session: Option<ResolvedSession>,
+}
+
+/// All that an edge needs to decide about a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolvedSession {
+    /// The session.
+    pub session_id: SessionId,
+    /// Its user.
+    pub user_id: UserId,
+    /// The user's tenant.
+    pub tenant_id: TenantId,
+    /// The tenant's short name.
+    pub tenant: String,
+    /// The user's address.
+    pub email: String,
+    /// The role that the user has without any grant.
+    pub role: Role,
+    /// How the user signed in.
+    pub methods: Vec<Method>,
+    /// Whether the session can only enrol a second factor.
+    pub enrollment_only: bool,
+    /// When the database last heard of its use.
+    pub last_active_at: Timestamp,
+    /// How long it may be unused, in seconds.
+    pub idle_seconds: u32,
+    /// When it ends whatever happens.
+    pub expires_at: Timestamp,
+    /// The grants that raise its role, each until its own end.
+    pub grants: Vec<Elevation>,
+}
+
+/// A grant that raises a session's role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elevation {
+    /// The grant.
+    pub grant_id: GrantId,
+    /// To which role.
+    pub role: Role,
+    /// Until when.
+    pub expires_at: Timestamp,
+}
+
+impl Elevation {
+    /// Of several live grants, the one with the highest role, then the latest end, counts.
+    #[must_use]
+    pub fn precedence(&self) -> (Role, Timestamp) {
+        (self.role, self.expires_at)
+    }
+}
+
+/// How somebody proved who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// A password.
+    Password,
+    /// A code of an authenticator app (RFC 6238).
+    Totp,
+    /// A backup code.
+    BackupCode,
+}
+
+impl Method {
+    /// The name, as in JSON, the database and `X-Auth-Methods`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Password => "password",
+            Self::Totp => "totp",
+            Self::BackupCode => "backup-code",
+        }
+    }
+}
+
+/// Live sessions of the caller, or of another user with `session.revoke-any`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct List {
+    /// Who asks.
+    pub caller: Caller,
+    /// Whose sessions; absent: the caller's.
+    pub user_id: Option<UserId>,
+}
+
+/// The answer to [`List`]: the current one first, then by last activity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Sessions {
+    /// The live sessions.
+    pub sessions: Vec<Session>,
+}
+
+/// End one session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoke {
+    /// Who asks.
+    pub caller: Caller,
+    /// Whose session; absent: the caller's.
+    pub user_id: Option<UserId>,
+    /// Which one.
+    pub session_id: SessionId,
+}
+
+/// End all sessions of another user, or all of one's own but the one that asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokeAll {
+    /// Who asks.
+    pub caller: Caller,
+    /// Whose sessions; absent: the caller's others.
+    pub user_id: Option<UserId>,
+}
+
+/// The answer to [`Revoke`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Revoked {
+    /// Proof that every edge enforces it.
+    pub receipt: Receipt,
+}
+
+/// The answer to [`RevokeAll`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RevokedAll {
+    /// How many sessions ended.
+    pub revoked: u32,
+    /// Proof that every edge enforces it.
+    pub receipt: Receipt,
+}
+
+requests! {
+    SignIn => SignedIn, SessionSignIn, Duration::from_secs(10);
+    SignOut => Revoked, SessionSignOut, WITH_RECEIPT;
+    Resolve => Resolved, SessionResolve, Duration::from_secs(2);
+    List => Sessions, SessionList, SHORT;
+    Revoke => Revoked, SessionRevoke, WITH_RECEIPT;
+    RevokeAll => RevokedAll, SessionRevokeAll, WITH_RECEIPT;
+}
+
+/// Sessions that an edge has seen used. Sent at most once per session and minute, in batches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Touch {
+    /// Each session with the server time of its last use.
+    pub used: Vec<(SessionId, Timestamp)>,
+}
+
+impl Event for Touch {
+    const SUBJECT: Subject = Subject::SessionTouch;
+}
+
+/// One place where a user is signed in, as people see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Session {
+    /// The session.
+    pub id: SessionId,
+    /// Whether it is the one that asks.
+    pub current: bool,
+    /// What it runs on.
+    pub device: Device,
+    /// The address that it was opened from.
+    #[schema(value_type = Option<String>)]
+    pub ip: Option<IpAddr>,
+    /// Where that address is.
+    pub location: Option<Location>,
+    /// When it was opened.
+    pub created_at: Timestamp,
+    /// When it was last used, within a minute.
+    pub last_active_at: Timestamp,
+    /// When it ends if it is not used.
+    pub idle_expires_at: Timestamp,
+    /// When it ends whatever happens.
+    pub expires_at: Timestamp,
+    /// How the user signed in.
+    pub methods: Vec<Method>,
+}
+
+/// What a session runs on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Device {
+    /// Its kind.
+    #[serde(rename = "type")]
+    pub kind: DeviceKind,
+    /// The browser, if known.
+    pub browser: Option<String>,
+    /// The system, if known.
+    pub os: Option<String>,
+    /// Both in words: “Chrome on Windows”.
+    pub label: String,
+}
+
+/// A kind of device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceKind {
+    /// A desktop or laptop.
+    Desktop,
+    /// A phone.
+    Mobile,
+    /// A tablet.
+    Tablet,
+    /// A program.
+    Bot,
+    /// Not known.
+    Unknown,
+}
+
+/// Where an address is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Location {
+    /// The city, if known.
+    pub city: Option<String>,
+    /// The country, if known.
+    pub country: Option<String>,
+    /// Both in words.
+    pub label: String,
+}

@@ -1,0 +1,251 @@
+//! Every NATS subject, spelled once, and which service may use which.
+//!
+//! A subject is `<prefix>.v1.<domain>.<verb>`; those that an edge sends about itself end in its id,
+//! so that the server's permissions keep one edge from speaking for another.
+
+use crate::id::EdgeId;
+
+/// What a message is about. The text after `<prefix>.v1.`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// Request: an edge asks for an incarnation and a lease. Addressed by edge.
+    EdgeJoin,
+    /// Request: an edge asks to extend its lease. Addressed by edge.
+    EdgeRenew,
+    /// Request: an edge has stopped deciding for good. Addressed by edge.
+    EdgeLeave,
+    /// Publish: an edge has applied every revision up to a number. Addressed by edge.
+    EdgeAck,
+    /// Publish: entries of consecutive revisions, or a beacon with the head alone.
+    RevocationBroadcast,
+    /// Request: the entries after a revision.
+    RevocationSince,
+    /// Request: broadcast a committed revision and answer with its receipt.
+    RevocationEnforce,
+    /// Request: sign in with a password.
+    SessionSignIn,
+    /// Request: end one's own session.
+    SessionSignOut,
+    /// Request: what a token stands for.
+    SessionResolve,
+    /// Request: live sessions of a user.
+    SessionList,
+    /// Request: end one session.
+    SessionRevoke,
+    /// Request: end all sessions of a user, or all but the caller's.
+    SessionRevokeAll,
+    /// Publish: when sessions were last used.
+    SessionTouch,
+    /// Request: who the caller is.
+    AccountMe,
+    /// Request: entries of the audit record.
+    AuditList,
+    /// Request: ask for emergency access.
+    GrantRequest,
+    /// Request: grants that the caller may see.
+    GrantList,
+    /// Request: one grant.
+    GrantGet,
+    /// Request: end a grant early.
+    GrantRevoke,
+    /// Request: make the expiry of a grant official.
+    GrantExpire,
+}
+
+use Subject::{
+    AccountMe, AuditList, EdgeAck, EdgeJoin, EdgeLeave, EdgeRenew, GrantExpire, GrantGet,
+    GrantList, GrantRequest, GrantRevoke, RevocationBroadcast, RevocationEnforce, RevocationSince,
+    SessionList, SessionResolve, SessionRevoke, SessionRevokeAll, SessionSignIn, SessionSignOut,
+    SessionTouch,
+};
+
+impl Subject {
+    /// The part after `<prefix>.v1.`, without an address.
+    #[must_use]
+    pub const fn path(self) -> &'static str {
+        match self {
+            EdgeJoin => "edge.join",
+            EdgeRenew => "edge.renew",
+            EdgeLeave => "edge.leave",
+            EdgeAck => "edge.ack",
+            RevocationBroadcast => "revocation.broadcast",
+            RevocationSince => "revocation.since",
+            RevocationEnforce => "revocation.enforce",
+            SessionSignIn => "session.sign-in",
+            SessionSignOut => "session.sign-out",
+            SessionResolve => "session.resolve",
+            SessionList => "session.list",
+            SessionRevoke => "session.revoke",
+            SessionRevokeAll => "session.revoke-all",
+            SessionTouch => "session.touch",
+            AccountMe => "account.me",
+            AuditList => "audit.list",
+            GrantRequest => "grant.request",
+            GrantList => "grant.list",
+            GrantGet => "grant.get",
+            GrantRevoke => "grant.revoke",
+            GrantExpire => "grant.expire",
+        }
+    }
+
+    /// Whether the subject ends in the id of the edge that sends.
+    #[must_use]
+    pub const fn by_edge(self) -> bool {
+        matches!(self, EdgeJoin | EdgeRenew | EdgeLeave | EdgeAck)
+    }
+
+    /// The subject to publish to.
+    #[must_use]
+    pub fn publish(self, prefix: &str, edge: Option<&EdgeId>) -> String {
+        match edge {
+            Some(edge) if self.by_edge() => format!("{prefix}.v1.{}.{edge}", self.path()),
+            _ => format!("{prefix}.v1.{}", self.path()),
+        }
+    }
+
+    /// The subject to subscribe to: addressed ones with a wildcard for the edge.
+    #[must_use]
+    pub fn subscribe(self, prefix: &str) -> String {
+        let wildcard = if self.by_edge() { ".*" } else { "" };
+        format!("{prefix}.v1.{}{wildcard}", self.path())
+    }
+}
+
+/// A kind of service with a NATS identity of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// A gateway, named by its edge id.
+    Gateway(EdgeId),
+    /// Accounts, sessions, and the broadcast of revocations.
+    SessionWorker,
+    /// Emergency grants.
+    GrantWorker,
+    /// Timers.
+    ExpiryWorker,
+}
+
+/// What an identity may do on the bus. Everything else is refused by the NATS server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permissions {
+    /// Subjects it may publish to.
+    pub publish: Vec<String>,
+    /// Subjects it may subscribe to.
+    pub subscribe: Vec<String>,
+    /// Whether it may answer what it was asked.
+    pub allow_responses: bool,
+}
+
+impl Identity {
+    /// The name, unique in a deployment: the edge id, or the name of the worker.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Gateway(edge) => edge.as_str(),
+            Self::SessionWorker => "session-worker",
+            Self::GrantWorker => "grant-worker",
+            Self::ExpiryWorker => "expiry-worker",
+        }
+    }
+
+    /// The prefix of this identity's private inboxes.
+    #[must_use]
+    pub fn inbox_prefix(&self) -> String {
+        format!("_INBOX.{}", self.name())
+    }
+
+    /// The permissions that `deploy` writes into the server's configuration.
+    #[must_use]
+    pub fn permissions(&self, prefix: &str) -> Permissions {
+        let (publish, subscribe): (&[Subject], &[Subject]) = match self {
+            Self::Gateway(_) => (
+                &[
+                    EdgeJoin,
+                    EdgeRenew,
+                    EdgeLeave,
+                    EdgeAck,
+                    RevocationSince,
+                    SessionSignIn,
+                    SessionSignOut,
+                    SessionResolve,
+                    SessionList,
+                    SessionRevoke,
+                    SessionRevokeAll,
+                    SessionTouch,
+                    AccountMe,
+                    AuditList,
+                    GrantRequest,
+                    GrantList,
+                    GrantGet,
+                    GrantRevoke,
+                ],
+                &[RevocationBroadcast],
+            ),
+            Self::SessionWorker => (
+                &[RevocationBroadcast],
+                &[
+                    EdgeJoin,
+                    EdgeRenew,
+                    EdgeLeave,
+                    EdgeAck,
+                    RevocationSince,
+                    RevocationEnforce,
+                    SessionSignIn,
+                    SessionSignOut,
+                    SessionResolve,
+                    SessionList,
+                    SessionRevoke,
+                    SessionRevokeAll,
+                    SessionTouch,
+                    AccountMe,
+                    AuditList,
+                ],
+            ),
+            Self::GrantWorker => (
+                &[RevocationEnforce],
+                &[GrantRequest, GrantList, GrantGet, GrantRevoke, GrantExpire],
+            ),
+            Self::ExpiryWorker => (&[GrantExpire], &[]),
+        };
+        let edge = match self {
+            Self::Gateway(edge) => Some(edge),
+            _ => None,
+        };
+        let mut subscribe: Vec<_> = subscribe.iter().map(|s| s.subscribe(prefix)).collect();
+        subscribe.push(format!("{}.>", self.inbox_prefix()));
+        Permissions {
+            publish: publish.iter().map(|s| s.publish(prefix, edge)).collect(),
+            subscribe,
+            allow_responses: matches!(self, Self::SessionWorker | Self::GrantWorker),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gateway() -> Identity {
+        Identity::Gateway("gateway-1".parse().expect("a valid edge id"))
+    }
+
+    #[test]
+    fn only_session_worker_may_publish_revocations() {
+        let subject = RevocationBroadcast.publish("p", None);
+        for identity in [gateway(), Identity::GrantWorker, Identity::ExpiryWorker] {
+            assert!(!identity.permissions("p").publish.contains(&subject), "{identity:?}");
+        }
+        assert!(Identity::SessionWorker.permissions("p").publish.contains(&subject));
+    }
+
+    #[test]
+    fn an_edge_speaks_for_itself_alone() {
+        let permissions = gateway().permissions("p");
+        assert!(permissions.publish.contains(&"p.v1.edge.ack.gateway-1".to_owned()));
+        assert!(permissions.publish.iter().all(|s| !s.contains('*') && !s.contains('>')));
+    }
+
+    #[test]
+    fn inboxes_are_private() {
+        assert!(gateway().permissions("p").subscribe.contains(&"_INBOX.gateway-1.>".to_owned()));
+    }
+}

@@ -1,0 +1,109 @@
+//! The statements of session-worker against the rules in `shared::lease::worker`.
+
+use std::{collections::HashMap, time::Duration};
+
+use shared::{
+    bus::{Bus, BusConfig},
+    id::{EdgeId, Incarnation},
+    lease::{Revision, worker::EdgeRow},
+    message::edge::{Join, Leave, Renew, Renewal},
+    random,
+    subject::Identity,
+};
+use sqlx::Row as _;
+use tests::{Options, World};
+
+/// A lease so long that nothing is fenced meanwhile.
+const LEASE_MS: &str = "60000";
+
+fn below(bound: u64) -> u64 {
+    u64::from_le_bytes(random::bytes()) % bound
+}
+
+#[tokio::test]
+async fn w2_the_renewing_statement_does_what_the_rule_says() -> anyhow::Result<()> {
+    let lease = vec!["--lease-ms".to_owned(), LEASE_MS.to_owned()];
+    let world = World::start_with(Options { flags: vec![("session-worker", lease)], ..Options::default() }).await?;
+    let edge: EdgeId = "gateway-1".parse()?;
+    let config = BusConfig {
+        nats_url: world.stack.nats_url().to_owned(),
+        nats_nkey_file: Some(world.stack.nkey_path("gateway-1")),
+        subject_prefix: world.prefix().to_owned(),
+    };
+    let bus = Bus::connect(&config, Identity::Gateway(edge.clone())).await?;
+    tests::eventually("the bus is connected", || async { bus.is_connected() }).await?;
+
+    let mut model: HashMap<Incarnation, EdgeRow> = HashMap::new();
+    let (mut head, mut timeline) = (0, 0);
+    let mut outcomes: HashMap<Renewal, u32> = HashMap::new();
+    for _ in 0..400 {
+        let lives: Vec<_> = model.keys().copied().collect();
+        let some = lives.get(usize::try_from(below(8))?).copied();
+        match (below(20), some) {
+            (0..3, _) if model.len() < 8 => {
+                let joined = bus.request(&Join { edge: edge.clone(), region: "test".to_owned() }).await?;
+                timeline = joined.head.timeline;
+                assert_eq!(joined.head.number, head);
+                model.insert(joined.incarnation, EdgeRow {
+                    edge: edge.clone(),
+                    incarnation: joined.incarnation,
+                    applied: head,
+                    must_apply: head,
+                    lease_seq: 1,
+                    ttl: Duration::from_millis(joined.ttl_ms),
+                    fenced: false,
+                    left: false,
+                });
+            }
+            (3..7, _) => {
+                head += 1;
+                sqlx::query("UPDATE revocation_head SET revision = $1")
+                    .bind(i64::try_from(head)?)
+                    .execute(&world.pool)
+                    .await?;
+            }
+            (7, Some(life)) => {
+                sqlx::query("UPDATE edges SET fenced = true WHERE incarnation = $1 AND NOT has_left")
+                    .bind(life.0)
+                    .execute(&world.pool)
+                    .await?;
+                let row = model.get_mut(&life).expect("a life of the model");
+                row.fenced = !row.left;
+            }
+            (8, Some(life)) => {
+                bus.request(&Leave { edge: edge.clone(), incarnation: life }).await?;
+                let row = model.get_mut(&life).expect("a life of the model");
+                row.left = !row.fenced;
+            }
+            (_, Some(life)) => {
+                let row = model.get_mut(&life).expect("a life of the model");
+                let applied = row.applied.saturating_sub(1) + below(head + 2 - row.applied.min(head));
+                let applied = Revision { timeline, number: applied.min(head) };
+                let renewed = bus.request(&Renew { edge: edge.clone(), incarnation: life, applied }).await?;
+                let expected = row.renew(applied.number, head);
+                assert_eq!(renewed.renewal, expected, "{row:?} {applied}");
+                assert_eq!(renewed.head.number, head);
+                *outcomes.entry(expected).or_default() += 1;
+            }
+            _ => {}
+        }
+        for row in sqlx::query("SELECT * FROM edges WHERE region = 'test'").fetch_all(&world.pool).await? {
+            let model = &model[&Incarnation(row.get("incarnation"))];
+            assert_eq!(row.get::<i64, _>("applied").cast_unsigned(), model.applied);
+            assert_eq!(row.get::<i64, _>("must_apply").cast_unsigned(), model.must_apply);
+            assert_eq!(row.get::<i64, _>("lease_seq"), model.lease_seq);
+            assert_eq!(row.get::<bool, _>("fenced"), model.fenced);
+            assert_eq!(row.get::<bool, _>("has_left"), model.left);
+        }
+    }
+    for outcome in [Renewal::Extended, Renewal::Behind, Renewal::Fenced] {
+        assert!(outcomes.contains_key(&outcome), "never {outcome:?}: {outcomes:?}");
+    }
+    let stale = Revision { timeline: timeline + 1, number: head };
+    let joined = bus.request(&Join { edge: edge.clone(), region: "other".to_owned() }).await?;
+    let renewed = bus.request(&Renew { edge, incarnation: joined.incarnation, applied: stale }).await?;
+    assert_eq!(renewed.renewal, Renewal::Fenced, "a renewal of another timeline is refused (E7)");
+
+    world.end().await;
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! A whole Breakglass for a test: real processes, a NATS of its own, a database of its own in a
+//! Postgres that all tests of a process share, and a random subject prefix.
+
+mod bus;
+mod disturb;
+pub mod scratch;
+mod world;
+
+pub use self::disturb::Paused;
+pub use self::world::{Answer, Client, Options, World, eventually};
