@@ -8,7 +8,7 @@ mod server;
 use std::{path::PathBuf, time::Duration};
 
 use async_nats::{HeaderMap, Subscriber, client::RequestErrorKind, connection::State};
-use tracing::{Instrument as _, Span, info_span, warn};
+use tracing::{Instrument as _, Span, debug, info_span, warn};
 
 pub use self::server::Server;
 use crate::{
@@ -125,7 +125,7 @@ impl Bus {
                     return Err(Refusal::new(Code::PayloadTooLarge, "The request is too large."));
                 }
                 Err(error) => {
-                    warn!(subject = path, %error, "no answer");
+                    debug!(subject = path, %error, "no answer");
                     return Err(Refusal::unavailable());
                 }
             };
@@ -138,9 +138,13 @@ impl Bus {
         .await
     }
 
-    /// Publishes an event. Whoever is not there does not hear it.
+    /// Publishes an event. Whoever is not there does not hear it; without a connection nobody does,
+    /// and it is not kept for later.
     pub async fn publish<E: Event>(&self, event: &E) {
         let path = E::SUBJECT.path();
+        if !self.is_connected() {
+            return;
+        }
         let Ok(body) = serde_json::to_vec(event) else { return };
         let subject = E::SUBJECT.publish(&self.prefix, event.edge());
         let published =

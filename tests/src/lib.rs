@@ -3,8 +3,10 @@
 
 mod bus;
 mod disturb;
+mod edges;
 pub mod scratch;
 mod world;
 
 pub use self::disturb::Paused;
+pub use self::edges::{assert_whole, receipt};
 pub use self::world::{Answer, Client, Options, World, eventually};

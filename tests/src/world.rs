@@ -177,6 +177,11 @@ impl Answer {
 
     /// Fails unless the status is as expected; shows the body then.
     #[track_caller]
+    #[expect(
+        clippy::must_use_candidate,
+        clippy::return_self_not_must_use,
+        reason = "it asserts; what it returns is for further assertions"
+    )]
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status.as_u16(), status, "{}", self.body);
         self
@@ -212,7 +217,6 @@ impl Client {
     }
 
     /// A request to be finished by the caller, with the token.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
         match &self.token {

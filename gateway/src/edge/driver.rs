@@ -175,7 +175,7 @@ impl Driver {
                  until the database is whole again or the edge is restarted"
             ),
             Action::Alarm(Alarm::TimelineChanged) => {
-                warn!("the database failed over: joining anew")
+                warn!("the database failed over: joining anew");
             }
             Action::Alarm(Alarm::Fenced) => warn!("this edge was fenced: joining anew"),
         }
@@ -199,7 +199,7 @@ impl Driver {
             match self.edge.0.bus.request(&leave).await {
                 Ok(()) => info!("left"),
                 Err(refusal) => {
-                    warn!(%refusal, "left without an answer: workers will fence this edge")
+                    warn!(%refusal, "left without an answer: workers will fence this edge");
                 }
             }
         }

@@ -99,13 +99,12 @@ impl Edge {
         let mut cached = self.0.cache.get(&hash);
         let mut loaded = false;
         for _ in 0..=LOADS {
-            let entry = match cached.take() {
-                Some(entry) => entry,
-                None => {
-                    // What was stale right after loading may come from a replica that lags.
-                    let primary = std::mem::replace(&mut loaded, true);
-                    self.load(hash, primary).await?.ok_or(Undecided::NoSession)?
-                }
+            let entry = if let Some(entry) = cached.take() {
+                entry
+            } else {
+                // What was stale right after loading may come from a replica that lags.
+                let primary = std::mem::replace(&mut loaded, true);
+                self.load(hash, primary).await?.ok_or(Undecided::NoSession)?
             };
             // The decision begins here, with the clock; the verdict checks the lease at this
             // moment and after that whether the entry is current.

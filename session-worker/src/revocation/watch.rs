@@ -28,17 +28,13 @@ impl Revocations {
                 beaten = self.beat(&mut fences) => beaten,
             };
             match beaten {
-                Ok(()) if out => {
-                    out = false;
-                    info!("the database is back");
-                }
-                Ok(()) => {}
-                Err(error) if !out => {
-                    out = true;
+                Ok(()) if out => info!("the database is back"),
+                Err(ref error) if !out => {
                     error!(%error, "the database is out of reach: no beacons, no fencing");
                 }
-                Err(_) => {}
+                _ => {}
             }
+            out = beaten.is_err();
         }
     }
 

@@ -67,13 +67,13 @@ pub(crate) async fn resolve(pool: &PgPool, token: &TokenHash) -> Result<Resolved
             last_active_at: row.last_active_at?.into(),
             idle_seconds: row.idle_seconds?.cast_unsigned(),
             expires_at: row.expires_at?.into(),
-            grants: row.grants?.0.into_iter().map(elevation).collect(),
+            grants: row.grants?.0.iter().map(elevation).collect(),
         })
     })();
     Ok(Resolved { snapshot: revision(row.timeline, row.revision), session })
 }
 
-fn elevation(grant: GrantRow) -> Elevation {
+fn elevation(grant: &GrantRow) -> Elevation {
     Elevation {
         grant_id: GrantId(grant.id),
         role: grant.role,

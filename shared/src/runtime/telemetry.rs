@@ -20,7 +20,7 @@ pub struct TelemetryConfig {
     #[arg(long, env = "BREAKGLASS_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
     /// What is logged, as a filter of tracing-subscriber.
-    #[arg(long, env = "BREAKGLASS_LOG", default_value = "info")]
+    #[arg(long, env = "BREAKGLASS_LOG", default_value = "info,async_nats=warn")]
     pub log: String,
 }
 

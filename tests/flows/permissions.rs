@@ -1,0 +1,306 @@
+//! Who may do what to which object: every route of the gateway's own document, every kind of
+//! caller, every kind of object.
+//!
+//! Each cell plays in tenants of its own, with fresh sessions and grants. A refused call must have
+//! changed nothing, an allowed one exactly what its row says.
+
+mod stage;
+
+use std::collections::BTreeSet;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use reqwest::Method;
+use serde_json::json;
+use shared::role::Role;
+use tests::{Answer, World};
+
+use self::stage::{Caller, Stage};
+use crate::problem::assert_problem;
+
+/// What is called upon: for routes with ids, whose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Object {
+    Nothing,
+    /// The caller's: their other session, their grant, themselves.
+    Own,
+    /// Of another user of the same tenant.
+    Colleagues,
+    /// Of a user of another tenant.
+    Strangers,
+    /// An id that nothing has.
+    Nobodys,
+    /// The caller's grant, ended before.
+    OwnPast,
+    /// The colleague's grant, ended before.
+    ColleaguesPast,
+    /// The colleague's session, named as the caller's.
+    ColleaguesAsOwn,
+    /// The stranger's session, named as the colleague's.
+    StrangersAsColleagues,
+}
+
+/// What an allowed call does. All else stays as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// Nothing; the answer has this field (none, if it is empty).
+    Shows(&'static str),
+    /// The answer has a token that works.
+    Opens,
+    /// The session that calls ends.
+    EndsCaller,
+    /// The caller's other session ends.
+    EndsOther,
+    /// The object, a session, ends.
+    EndsSession,
+    /// All sessions of the object, a user, end.
+    EndsUser,
+    /// The caller has one more active grant.
+    Grants,
+    /// The object, a grant, ends.
+    EndsGrant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cell {
+    Ok(u16),
+    No(u16, &'static str),
+}
+
+/// One route and object, with a cell for each of [`stage::CALLERS`].
+#[derive(Debug, Clone, Copy)]
+struct Row(&'static str, Object, Effect, [Cell; 7]);
+
+use Cell::{No, Ok as Yes};
+use Effect::{
+    EndsCaller, EndsGrant, EndsOther, EndsSession, EndsUser, Grants, Opens, Shows,
+};
+use Object::{
+    Colleagues, ColleaguesAsOwn, ColleaguesPast, Nobodys, Nothing, Own, OwnPast, Strangers,
+    StrangersAsColleagues,
+};
+
+const OKAY: Cell = Yes(200);
+const MADE: Cell = Yes(201);
+const GONE: Cell = Yes(204);
+const WHO_: Cell = No(401, "unauthenticated");
+const DENY: Cell = No(403, "forbidden");
+const NONE: Cell = No(404, "not-found");
+const OVER: Cell = No(409, "grant-ended");
+
+#[rustfmt::skip]
+const TABLE: &[Row] = &[
+    //                                                                                                  nobody garbage dead  member manager admin elevated
+    Row("GET /healthz",                                Nothing,               Shows(""),              [OKAY, OKAY, OKAY, OKAY, OKAY, OKAY, OKAY]),
+    Row("GET /readyz",                                 Nothing,               Shows(""),              [OKAY, OKAY, OKAY, OKAY, OKAY, OKAY, OKAY]),
+    Row("GET /openapi.json",                           Nothing,               Shows("paths"),         [OKAY, OKAY, OKAY, OKAY, OKAY, OKAY, OKAY]),
+
+    Row("GET /authorize",                              Nothing,               Shows(""),              [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("HEAD /authorize",                             Nothing,               Shows(""),              [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("POST /authorize",                             Nothing,               Shows(""),              [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("PUT /authorize",                              Nothing,               Shows(""),              [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("PATCH /authorize",                            Nothing,               Shows(""),              [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("DELETE /authorize",                           Nothing,               Shows(""),              [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("OPTIONS /authorize",                          Nothing,               Shows(""),              [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("TRACE /authorize",                            Nothing,               Shows(""),              [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("GET /authorize?role=member",                  Nothing,               Shows(""),              [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("GET /authorize?role=manager",                 Nothing,               Shows(""),              [WHO_, WHO_, WHO_, DENY, OKAY, OKAY, OKAY]),
+    Row("GET /authorize?role=admin",                   Nothing,               Shows(""),              [WHO_, WHO_, WHO_, DENY, DENY, OKAY, OKAY]),
+    Row("GET /authorize?permission=emergency.request", Nothing,               Shows(""),              [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("GET /authorize?permission=emergency.approve", Nothing,               Shows(""),              [WHO_, WHO_, WHO_, DENY, OKAY, OKAY, DENY]),
+    Row("GET /authorize?permission=emergency.revoke",  Nothing,               Shows(""),              [WHO_, WHO_, WHO_, DENY, OKAY, OKAY, OKAY]),
+    Row("GET /authorize?permission=audit.read",        Nothing,               Shows(""),              [WHO_, WHO_, WHO_, DENY, OKAY, OKAY, OKAY]),
+    Row("GET /authorize?permission=session.revoke-any", Nothing,              Shows(""),              [WHO_, WHO_, WHO_, DENY, DENY, OKAY, OKAY]),
+    Row("GET /authorize?permission=tenant.manage",     Nothing,               Shows(""),              [WHO_, WHO_, WHO_, DENY, DENY, OKAY, DENY]),
+
+    Row("POST /v1/login",                              Nothing,               Opens,                  [OKAY, OKAY, OKAY, OKAY, OKAY, OKAY, OKAY]),
+    Row("POST /v1/logout",                             Nothing,               EndsCaller,             [WHO_, WHO_, WHO_, GONE, GONE, GONE, GONE]),
+    Row("GET /v1/me",                                  Nothing,               Shows("permissions"),   [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+
+    Row("GET /v1/sessions",                            Nothing,               Shows("sessions"),      [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("POST /v1/sessions/revoke-others",             Nothing,               EndsOther,              [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("DELETE /v1/sessions/{id}",                    Own,                   EndsSession,            [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("DELETE /v1/sessions/{id}",                    Colleagues,            EndsSession,            [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
+    Row("DELETE /v1/sessions/{id}",                    Strangers,             EndsSession,            [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
+    Row("DELETE /v1/sessions/{id}",                    Nobodys,               EndsSession,            [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
+
+    Row("GET /v1/users/{id}/sessions",                 Own,                   Shows("sessions"),      [WHO_, WHO_, WHO_, DENY, DENY, OKAY, OKAY]),
+    Row("GET /v1/users/{id}/sessions",                 Colleagues,            Shows("sessions"),      [WHO_, WHO_, WHO_, DENY, DENY, OKAY, OKAY]),
+    Row("GET /v1/users/{id}/sessions",                 Strangers,             Shows("sessions"),      [WHO_, WHO_, WHO_, DENY, DENY, NONE, NONE]),
+    Row("GET /v1/users/{id}/sessions",                 Nobodys,               Shows("sessions"),      [WHO_, WHO_, WHO_, DENY, DENY, NONE, NONE]),
+    Row("POST /v1/users/{id}/sessions/revoke-all",     Own,                   EndsUser,               [WHO_, WHO_, WHO_, DENY, DENY, OKAY, OKAY]),
+    Row("POST /v1/users/{id}/sessions/revoke-all",     Colleagues,            EndsUser,               [WHO_, WHO_, WHO_, DENY, DENY, OKAY, OKAY]),
+    Row("POST /v1/users/{id}/sessions/revoke-all",     Strangers,             EndsUser,               [WHO_, WHO_, WHO_, DENY, DENY, NONE, NONE]),
+    Row("POST /v1/users/{id}/sessions/revoke-all",     Nobodys,               EndsUser,               [WHO_, WHO_, WHO_, DENY, DENY, NONE, NONE]),
+    Row("DELETE /v1/users/{id}/sessions/{sid}",        Own,                   EndsSession,            [WHO_, WHO_, WHO_, DENY, DENY, OKAY, OKAY]),
+    Row("DELETE /v1/users/{id}/sessions/{sid}",        Colleagues,            EndsSession,            [WHO_, WHO_, WHO_, DENY, DENY, OKAY, OKAY]),
+    Row("DELETE /v1/users/{id}/sessions/{sid}",        Strangers,             EndsSession,            [WHO_, WHO_, WHO_, DENY, DENY, NONE, NONE]),
+    Row("DELETE /v1/users/{id}/sessions/{sid}",        Nobodys,               EndsSession,            [WHO_, WHO_, WHO_, DENY, DENY, NONE, NONE]),
+    Row("DELETE /v1/users/{id}/sessions/{sid}",        ColleaguesAsOwn,       EndsSession,            [WHO_, WHO_, WHO_, DENY, DENY, NONE, NONE]),
+    Row("DELETE /v1/users/{id}/sessions/{sid}",        StrangersAsColleagues, EndsSession,            [WHO_, WHO_, WHO_, DENY, DENY, NONE, NONE]),
+
+    Row("POST /v1/emergency/grants",                   Nothing,               Grants,                 [WHO_, WHO_, WHO_, MADE, MADE, MADE, MADE]),
+    Row("GET /v1/emergency/grants",                    Nothing,               Shows("grants"),        [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("GET /v1/emergency/grants/{id}",               Own,                   Shows("grant"),         [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("GET /v1/emergency/grants/{id}",               OwnPast,               Shows("grant"),         [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("GET /v1/emergency/grants/{id}",               Colleagues,            Shows("grant"),         [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("GET /v1/emergency/grants/{id}",               ColleaguesPast,        Shows("grant"),         [WHO_, WHO_, WHO_, NONE, OKAY, OKAY, OKAY]),
+    Row("GET /v1/emergency/grants/{id}",               Strangers,             Shows("grant"),         [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
+    Row("GET /v1/emergency/grants/{id}",               Nobodys,               Shows("grant"),         [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
+    Row("POST /v1/emergency/grants/{id}/revoke",       Own,                   EndsGrant,              [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("POST /v1/emergency/grants/{id}/revoke",       OwnPast,               EndsGrant,              [WHO_, WHO_, WHO_, OVER, OVER, OVER, OVER]),
+    Row("POST /v1/emergency/grants/{id}/revoke",       Colleagues,            EndsGrant,              [WHO_, WHO_, WHO_, DENY, OKAY, OKAY, OKAY]),
+    Row("POST /v1/emergency/grants/{id}/revoke",       ColleaguesPast,        EndsGrant,              [WHO_, WHO_, WHO_, NONE, OVER, OVER, OVER]),
+    Row("POST /v1/emergency/grants/{id}/revoke",       Strangers,             EndsGrant,              [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
+    Row("POST /v1/emergency/grants/{id}/revoke",       Nobodys,               EndsGrant,              [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
+
+    Row("GET /v1/audit",                               Nothing,               Shows("entries"),       [WHO_, WHO_, WHO_, DENY, OKAY, OKAY, OKAY]),
+];
+
+/// Cells that play at once.
+const AT_ONCE: usize = 8;
+
+#[tokio::test]
+async fn every_route_by_every_caller_upon_every_object() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let document = world.anonymous().get("/openapi.json").await?.expect(200).body;
+    let served: BTreeSet<_> = document["paths"]
+        .as_object()
+        .expect("paths")
+        .iter()
+        .flat_map(|(path, item)| {
+            let methods = item.as_object().expect("operations").keys();
+            methods.map(move |method| format!("{} {path}", method.to_uppercase()))
+        })
+        .collect();
+    let listed: BTreeSet<_> = TABLE.iter().map(|row| route(row).to_owned()).collect();
+    assert_eq!(served, listed, "the document (left) and the table (right) differ");
+
+    let cells = TABLE
+        .iter()
+        .flat_map(|row| stage::CALLERS.into_iter().zip(row.3).map(move |cell| (row, cell)));
+    let wrong: Vec<String> = stream::iter(cells.enumerate())
+        .map(|(number, (row, (caller, expected)))| play(&world, number, row, caller, expected))
+        .buffer_unordered(AT_ONCE)
+        .try_filter_map(async |complaint| Ok(complaint))
+        .try_collect()
+        .await?;
+    assert!(wrong.is_empty(), "{} cells are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    world.end().await;
+    Ok(())
+}
+
+/// Plays one cell; says what was wrong with it, if anything.
+async fn play(
+    world: &World,
+    number: usize,
+    row: &Row,
+    caller: Caller,
+    expected: Cell,
+) -> anyhow::Result<Option<String>> {
+    let Row(text, object, effect, _) = *row;
+    let (method, path) = text.split_once(' ').expect("a method and a path");
+    let stage = Stage::set(world, number, caller, path).await?;
+    let before = stage.state(world).await?;
+    let body = match route(row) {
+        "POST /v1/login" => stage::credentials(world, Role::Member)?,
+        "POST /v1/emergency/grants" => json!({"reason": "Orders are not being paid out"}),
+        _ => json!({}),
+    };
+    let bodied = matches!(method, "POST" | "PUT" | "PATCH");
+    let path = stage.fill(path, object);
+    let answer = stage.caller.send(Method::try_from(method)?, &path, bodied.then_some(body)).await?;
+    let after = stage.state(world).await?;
+
+    let right = match expected {
+        Cell::Ok(status) => answer.status.as_u16() == status && shows(effect, &answer),
+        Cell::No(status, _) if method == "HEAD" => answer.status.as_u16() == status,
+        Cell::No(status, code) => {
+            answer.status.as_u16() == status && {
+                assert_problem(&answer, status, code);
+                true
+            }
+        }
+    };
+    let wanted = match expected {
+        Cell::Ok(_) => stage.with_effect(before, effect, object),
+        Cell::No(..) => before,
+    };
+    let mut complaint = String::new();
+    if !right {
+        complaint += &format!("\n    {expected:?} was expected, {} {} came", answer.status, answer.body);
+    }
+    if after != wanted {
+        complaint += &format!("\n    should be {wanted:?}\n    but is    {after:?}");
+    }
+    let opened = (expected, effect) == (OKAY, Opens);
+    if opened && stage.signed_in(&answer).authorize().await?.0 != 200 {
+        complaint += "\n    the new session does not work";
+    }
+    Ok((!complaint.is_empty()).then(|| format!("{text} on {object:?} by {caller:?}:{complaint}")))
+}
+
+fn shows(effect: Effect, answer: &Answer) -> bool {
+    match effect {
+        Shows(field) => field.is_empty() || answer.body.get(field).is_some_and(|value| !value.is_null()),
+        Opens => answer.body["token"].is_string(),
+        EndsCaller => answer.body.is_null(),
+        EndsOther | EndsUser => answer.body["revoked"].as_u64().is_some_and(|n| n > 0) && enforced(answer),
+        EndsSession | EndsGrant | Grants => enforced(answer),
+    }
+}
+
+fn enforced(answer: &Answer) -> bool {
+    answer.body["receipt"]["enforced"] == true
+}
+
+/// Method and path as the document has them.
+fn route(row: &Row) -> &'static str {
+    row.0.split_once('?').map_or(row.0, |(route, _)| route)
+}
+
+#[tokio::test]
+async fn lists_show_no_more_than_one_may_see() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    for (number, (caller, sees_past)) in [
+        (Caller::Member, false),
+        (Caller::Manager, true),
+        (Caller::Admin, true),
+        (Caller::Elevated, true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let stage = Stage::set(&world, number, caller, "/v1/emergency/grants/{id}").await?;
+        let listed = async |query: &str| -> anyhow::Result<BTreeSet<String>> {
+            let path = format!("/v1/emergency/grants?{query}");
+            let answer = stage.caller.get(&path).await?.expect(200);
+            let grants = answer.body["grants"].as_array().expect("a list").iter();
+            Ok(grants.map(|grant| grant["id"].as_str().expect("an id").to_owned()).collect())
+        };
+        let whose = |objects: &[Object]| -> BTreeSet<String> {
+            objects.iter().map(|object| stage.fill("/v1/emergency/grants/{id}", *object)[21..].to_owned()).collect()
+        };
+        let elevation = stage.elevation.map(|id| id.to_string());
+        let with_elevation = |mut set: BTreeSet<String>| {
+            set.extend(elevation.clone());
+            set
+        };
+        let mut all = whose(&[Own, OwnPast, Colleagues]);
+        let past = if sees_past { whose(&[ColleaguesPast]) } else { BTreeSet::new() };
+        all.extend(past.clone());
+        assert_eq!(listed("").await?, with_elevation(all), "{caller:?}");
+        assert_eq!(listed("state=active").await?, with_elevation(whose(&[Own, Colleagues])), "{caller:?}");
+        let colleague = stage.fill("/v1/users/{id}/sessions", Colleagues);
+        let colleague = colleague.split('/').nth(3).expect("an id");
+        assert_eq!(listed(&format!("state=revoked&user={colleague}")).await?, past, "{caller:?}");
+        let stranger = stage.fill("/v1/users/{id}/sessions", Strangers);
+        let stranger = stranger.split('/').nth(3).expect("an id");
+        assert_eq!(listed(&format!("user={stranger}")).await?, BTreeSet::new(), "{caller:?}");
+        // A cursor of another tenant opens nothing of it.
+        let cursor = whose(&[Strangers]).pop_first().expect("an id");
+        let own = with_elevation(whose(&[Own, OwnPast, Colleagues, ColleaguesPast]));
+        assert!(listed(&format!("cursor={cursor}")).await?.is_subset(&own), "{caller:?}");
+    }
+    world.end().await;
+    Ok(())
+}
