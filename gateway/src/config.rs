@@ -41,4 +41,8 @@ impl ServiceConfig for Config {
     fn runtime(&self) -> &RuntimeConfig {
         &self.runtime
     }
+
+    fn instance(&self) -> String {
+        self.edge.to_string()
+    }
 }

@@ -8,8 +8,6 @@ mod config;
 pub mod edge;
 pub mod http;
 
-use std::net::SocketAddr;
-
 use anyhow::Context as _;
 use shared::{bus::Bus, runtime, subject::Identity};
 use tokio::{net::TcpListener, task::JoinSet};
@@ -37,23 +35,14 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
         clock: context.clock,
         public_origins: config.public_origins.into(),
     });
-    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
 
     let mut tasks = JoinSet::new();
     let stop = context.stop.clone();
     tasks.spawn(async move { driver.run(stop).await });
     let stop = context.stop.clone();
     tasks.spawn(async move {
-        let serve =
-            axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
-        let overdue = async {
-            stop.cancelled().await;
-            tokio::time::sleep(runtime::SHUTDOWN).await;
-        };
-        tokio::select! {
-            served = serve.into_future() => served.context("HTTP"),
-            () = overdue => Ok(()),
-        }
+        http::serve(listener, routes, stop, runtime::SHUTDOWN).await;
+        Ok(())
     });
     runtime::until_first_ends(&context.stop, tasks).await
 }

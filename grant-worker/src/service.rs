@@ -93,5 +93,5 @@ impl Service {
 
 #[instrument(skip_all, name = "revocation.enforce", fields(revocation.revision = entry.revision.number))]
 async fn enforce(bus: &Bus, entry: Entry) -> Result<Receipt, Refusal> {
-    bus.request(&Enforce { entry }).await
+    bus.request(&Enforce { revision: entry.revision }).await
 }

@@ -13,7 +13,7 @@ use shared::{
     bus::{Bus, parse_event},
     clock::Clock,
     database::failed,
-    id::Incarnation,
+    id::{EdgeId, Incarnation},
     lease::{Revision, receipt_deadline, worker::Enforcement},
     message::{
         edge::Ack,
@@ -46,7 +46,7 @@ pub(crate) struct Revocations {
 
 /// The highest revision that each life has acked, as heard by this worker.
 struct Acks {
-    applied: Mutex<HashMap<Incarnation, Revision>>,
+    applied: Mutex<HashMap<(EdgeId, Incarnation), Revision>>,
     changed: signal::Sender<()>,
 }
 
@@ -106,10 +106,12 @@ impl Revocations {
 
     fn count_acks(&self, enforcement: &mut Enforcement) {
         let applied = self.acks.applied.lock();
-        for incarnation in enforcement.waiting() {
-            if let Some(revision) = applied.get(&incarnation) {
-                enforcement.acked(incarnation, *revision);
-            }
+        let acked: Vec<_> = enforcement
+            .waiting_edges()
+            .filter_map(|(edge, life)| Some((life, *applied.get(&(edge.clone(), life))?)))
+            .collect();
+        for (life, revision) in acked {
+            enforcement.acked(life, revision);
         }
     }
 
@@ -124,8 +126,9 @@ impl Revocations {
             let Some(message) = message else { anyhow::bail!("the bus closed the subscription") };
             let Some(ack) = parse_event::<Ack>(&message) else { continue };
             let mut applied = self.acks.applied.lock();
-            if applied.len() < MOST_ACKS || applied.contains_key(&ack.incarnation) {
-                let highest = applied.entry(ack.incarnation).or_default();
+            let life = (ack.edge, ack.incarnation);
+            if applied.len() < MOST_ACKS || applied.contains_key(&life) {
+                let highest = applied.entry(life).or_default();
                 *highest = ack.applied.max(*highest);
             }
             drop(applied);

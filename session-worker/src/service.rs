@@ -19,10 +19,17 @@ use crate::{
     session as sessions, sign_in,
 };
 
+/// Connections for leases, beacons, fences and receipts alone: they never wait behind what anybody
+/// can ask for.
+const LEASE_CONNECTIONS: u32 = 4;
+/// Connections for looking sessions up alone, which anybody can cause with made-up tokens.
+const RESOLVE_CONNECTIONS: u32 = 8;
+
 /// What every handler is given.
 #[derive(Clone)]
 pub(crate) struct State {
     pub(crate) pool: PgPool,
+    pub(crate) resolve_pool: PgPool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) revocations: Revocations,
     pub(crate) hashing: Hashing,
@@ -35,12 +42,14 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
     let bus = Bus::connect(&config.bus, Identity::SessionWorker).await?;
     let pool =
         database::connect(&config.database.database_url, config.database.database_connections)?;
+    let own_pool = |connections| database::connect(&config.database.database_url, connections);
     let state = State {
         pool: pool.clone(),
+        resolve_pool: own_pool(RESOLVE_CONNECTIONS)?,
         clock: context.clock.clone(),
         revocations: Revocations::new(
             bus.clone(),
-            pool.clone(),
+            own_pool(LEASE_CONNECTIONS)?,
             context.clock.clone(),
             config.lease(),
         ),
@@ -82,12 +91,7 @@ async fn serve(bus: &Bus, state: &State, context: &runtime::Context) -> anyhow::
     server.handle::<edge::Leave, _, _, _>(&state.revocations, Revocations::leave).await?;
     server.handle::<revocation::Since, _, _, _>(&state.revocations, Revocations::since).await?;
     server
-        .handle::<revocation::Enforce, _, _, _>(
-            &state.revocations,
-            |revocations, request: revocation::Enforce| async move {
-                revocations.enforce(request.entry).await
-            },
-        )
+        .handle::<revocation::Enforce, _, _, _>(&state.revocations, Revocations::enforce_committed)
         .await?;
     server.handle::<session::SignIn, _, _, _>(state, sign_in::sign_in).await?;
     server.handle::<session::SignOut, _, _, _>(state, sessions::sign_out).await?;

@@ -39,7 +39,7 @@ const TOUCHED_AT_ONCE: usize = 1_000;
 /// E5: the session and the head, from one snapshot.
 #[instrument(skip_all, name = "session.resolve")]
 pub(crate) async fn resolve(state: State, request: Resolve) -> Result<Resolved, Refusal> {
-    store::resolve(&state.pool, &request.token).await.map_err(failed)
+    store::resolve(&state.resolve_pool, &request.token).await.map_err(failed)
 }
 
 /// Live sessions of the caller, or of somebody else with `session.revoke-any`.

@@ -75,7 +75,12 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        OffsetDateTime::parse(&text, &Rfc3339).map(Self::from).map_err(de::Error::custom)
+        let time = OffsetDateTime::parse(&text, &Rfc3339).map_err(de::Error::custom)?;
+        // An offset may lead out of the years that can be written.
+        let utc = time
+            .checked_to_offset(time::UtcOffset::UTC)
+            .filter(|utc| (0..=9_999).contains(&utc.year()));
+        utc.map(Self::from).ok_or_else(|| de::Error::custom("the time is out of range"))
     }
 }
 

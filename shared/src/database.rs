@@ -85,6 +85,10 @@ pub fn failed(error: sqlx::Error) -> Refusal {
         {
             Refusal::unavailable()
         }
+        // 22021: a NUL, which JSON has and Postgres' text has not.
+        Error::Database(e) if e.code().is_some_and(|code| code == "22021") => {
+            Refusal::new(Code::BadRequest, "No text may hold a NUL character.")
+        }
         _ => Refusal::new(Code::Internal, "Something went wrong on our side."),
     };
     error!(%error, code = %refusal.code, "database");

@@ -5,13 +5,10 @@ pub mod config;
 pub mod health;
 mod telemetry;
 
-use std::{future::Future, process::ExitCode, sync::Arc, time::Duration};
+use std::{future::Future, io, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
-use tokio::{
-    io::AsyncReadExt as _,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -45,6 +42,11 @@ pub struct RuntimeConfig {
 pub trait ServiceConfig: Parser {
     /// The common ones.
     fn runtime(&self) -> &RuntimeConfig;
+
+    /// What tells this process from others of its kind: OpenTelemetry's `service.instance.id`.
+    fn instance(&self) -> String {
+        std::process::id().to_string()
+    }
 }
 
 /// Runs a service to its end: the whole of its `main`.
@@ -68,7 +70,7 @@ where
             return ExitCode::FAILURE;
         }
     };
-    let telemetry = match telemetry::start(name, &config.runtime().telemetry) {
+    let telemetry = match telemetry::start(name, config.instance(), &config.runtime().telemetry) {
         Ok(telemetry) => telemetry,
         Err(error) => {
             eprintln!("{name}: {error:#}");
@@ -110,10 +112,15 @@ async fn stop_on_signal(stop: CancellationToken, exit_with_parent: bool) {
     stop.cancel();
 }
 
+/// Returns when standard input ends. Read on a thread of its own, which may stay behind: the
+/// runtime would wait for one of its own at the end.
 async fn parent_gone() {
-    let mut stdin = tokio::io::stdin();
-    let mut byte = [0];
-    while matches!(stdin.read(&mut byte).await, Ok(1..)) {}
+    let (gone, is_gone) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        let _ = gone.send(());
+    });
+    let _ = is_gone.await;
 }
 
 /// Waits for tasks that shall run for ever; the first that ends, ends the service.

@@ -31,18 +31,21 @@ pub fn current_trace_id() -> Option<String> {
 
 /// Makes `span` a child of the span that sent `traceparent`.
 pub fn continue_trace(span: &Span, traceparent: Option<&str>) {
-    let Some(traceparent) = traceparent else { return };
-    let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
-    let context: Context = TraceContextPropagator::new().extract(&carrier);
-    // Fails only where no subscriber records traces; then there is nothing to continue.
-    let _ = span.set_parent(context);
+    if let Some(traceparent) = traceparent {
+        // Fails only where no subscriber records traces; then there is nothing to continue.
+        let _ = span.set_parent(context(traceparent));
+    }
 }
 
 /// Links `span` to the span that sent `traceparent`, of which it is no part: a timer fires in a
 /// trace of its own.
 pub fn link(span: &Span, traceparent: Option<&str>) {
-    let Some(traceparent) = traceparent else { return };
+    if let Some(traceparent) = traceparent {
+        span.add_link(context(traceparent).span().span_context().clone());
+    }
+}
+
+fn context(traceparent: &str) -> Context {
     let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
-    let context: Context = TraceContextPropagator::new().extract(&carrier);
-    span.add_link(context.span().span_context().clone());
+    TraceContextPropagator::new().extract(&carrier)
 }

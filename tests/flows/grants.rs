@@ -11,7 +11,7 @@ use shared::{
     role::Role,
     token::Token,
 };
-use tests::{Client, Options, World, assert_whole, eventually, receipt};
+use tests::{Client, World, assert_whole, eventually, receipt};
 
 const REVOKED: &str = "This is over, as far as we can see";
 
@@ -41,7 +41,8 @@ async fn overlapping_grants_take_nothing_from_each_other() -> anyhow::Result<()>
     let short = member.request_grant("Checkout is down since the release", 600).await?;
     assert_eq!(shown(&world, &member).await?, everywhere("admin", &short["grant"]));
     // From now on the tenant's policy gives less, for longer.
-    let lowered = sqlx::query("UPDATE emergency_policies SET role = 'manager'").execute(&world.pool).await?;
+    let lowered =
+        sqlx::query("UPDATE emergency_policies SET role = 'manager'").execute(&world.pool).await?;
     assert_eq!(lowered.rows_affected(), 1);
     let low = member.request_grant("Customers have to be told about it", 3_600).await?;
     assert_eq!(low["grant"]["role"], "manager");
@@ -152,7 +153,11 @@ async fn an_hour_unless_asked_for_and_four_at_most() -> anyhow::Result<()> {
     let refused = ask("It will take all night, if not longer", Some(limit + 1)).await?.expect(422);
     assert_eq!(refused.code(), "duration-too-long");
     let active = member.get("/v1/emergency/grants?state=active").await?.expect(200).body;
-    assert_eq!(active["grants"].as_array().map(Vec::len), Some(2), "what is refused changes nothing");
+    assert_eq!(
+        active["grants"].as_array().map(Vec::len),
+        Some(2),
+        "what is refused changes nothing"
+    );
 
     // It is not the end that moves.
     eventually("the time remaining shrinks", || async {
@@ -169,7 +174,7 @@ async fn an_hour_unless_asked_for_and_four_at_most() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn the_same_request_twice_makes_one_grant() -> anyhow::Result<()> {
-    let world = World::start_with(Options::default()).await?;
+    let world = World::start().await?;
     let member = world.sign_in(Role::Member).await?;
     let bus = world.bus_of("gateway-1").await?;
     let token: Token = member.token.as_deref().unwrap_or_default().parse()?;
@@ -193,22 +198,27 @@ async fn the_same_request_twice_makes_one_grant() -> anyhow::Result<()> {
         assert_eq!(answer.grant.id, request.grant_id);
         assert_eq!(answer.grant.expires_at, late.grant.expires_at);
     }
-    let grants: i64 = sqlx::query_scalar("SELECT count(*) FROM emergency_grants").fetch_one(&world.pool).await?;
+    let grants: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM emergency_grants").fetch_one(&world.pool).await?;
     let records = "SELECT count(*) FROM audit WHERE action = 'grant.activated'";
     let records: i64 = sqlx::query_scalar(records).fetch_one(&world.pool).await?;
     assert_eq!((grants, records), (1, 1));
     assert_eq!(world.demand_admin(&member).await?, [200; 3]);
 
     // Ended, it stays ended, however often the message comes.
-    let ended = member.revoke_grant(&json!({"id": request.grant_id}), REVOKED).await?.expect(200).body;
+    let ended =
+        member.revoke_grant(&json!({"id": request.grant_id}), REVOKED).await?.expect(200).body;
     assert_whole(&receipt(&ended)?, 3, 0);
-    assert_eq!(ask().await?.grant.ended_at.is_some(), true);
+    assert!(ask().await?.grant.ended_at.is_some());
     assert_eq!(world.demand_admin(&member).await?, [403; 3]);
 
     // The id is the grant's, and nobody else's.
     let manager = world.sign_in(Role::Manager).await?;
     let token: Token = manager.token.as_deref().unwrap_or_default().parse()?;
-    let stolen = RequestGrant { caller: Caller { token: token.hash(), ..request.caller.clone() }, ..request.clone() };
+    let stolen = RequestGrant {
+        caller: Caller { token: token.hash(), ..request.caller.clone() },
+        ..request.clone()
+    };
     let refused = bus.request(&stolen).await.expect_err("another user's grant");
     assert_eq!(refused.code, Code::Conflict);
 

@@ -23,7 +23,9 @@ fn below(bound: u64) -> u64 {
 #[tokio::test]
 async fn w2_the_renewing_statement_does_what_the_rule_says() -> anyhow::Result<()> {
     let lease = vec!["--lease-ms".to_owned(), LEASE_MS.to_owned()];
-    let world = World::start_with(Options { flags: vec![("session-worker", lease)], ..Options::default() }).await?;
+    let world =
+        World::start_with(Options { flags: vec![("session-worker", lease)], ..Options::default() })
+            .await?;
     let edge: EdgeId = "gateway-1".parse()?;
     let config = BusConfig {
         nats_url: world.stack.nats_url().to_owned(),
@@ -41,19 +43,23 @@ async fn w2_the_renewing_statement_does_what_the_rule_says() -> anyhow::Result<(
         let some = lives.get(usize::try_from(below(8))?).copied();
         match (below(20), some) {
             (0..3, _) if model.len() < 8 => {
-                let joined = bus.request(&Join { edge: edge.clone(), region: "test".to_owned() }).await?;
+                let joined =
+                    bus.request(&Join { edge: edge.clone(), region: "test".to_owned() }).await?;
                 timeline = joined.head.timeline;
                 assert_eq!(joined.head.number, head);
-                model.insert(joined.incarnation, EdgeRow {
-                    edge: edge.clone(),
-                    incarnation: joined.incarnation,
-                    applied: head,
-                    must_apply: head,
-                    lease_seq: 1,
-                    ttl: Duration::from_millis(joined.ttl_ms),
-                    fenced: false,
-                    left: false,
-                });
+                model.insert(
+                    joined.incarnation,
+                    EdgeRow {
+                        edge: edge.clone(),
+                        incarnation: joined.incarnation,
+                        applied: head,
+                        must_apply: head,
+                        lease_seq: 1,
+                        ttl: Duration::from_millis(joined.ttl_ms),
+                        fenced: false,
+                        left: false,
+                    },
+                );
             }
             (3..7, _) => {
                 head += 1;
@@ -63,10 +69,12 @@ async fn w2_the_renewing_statement_does_what_the_rule_says() -> anyhow::Result<(
                     .await?;
             }
             (7, Some(life)) => {
-                sqlx::query("UPDATE edges SET fenced = true WHERE incarnation = $1 AND NOT has_left")
-                    .bind(life.0)
-                    .execute(&world.pool)
-                    .await?;
+                sqlx::query(
+                    "UPDATE edges SET fenced = true WHERE incarnation = $1 AND NOT has_left",
+                )
+                .bind(life.0)
+                .execute(&world.pool)
+                .await?;
                 let row = model.get_mut(&life).expect("a life of the model");
                 row.fenced = !row.left;
             }
@@ -77,9 +85,11 @@ async fn w2_the_renewing_statement_does_what_the_rule_says() -> anyhow::Result<(
             }
             (_, Some(life)) => {
                 let row = model.get_mut(&life).expect("a life of the model");
-                let applied = row.applied.saturating_sub(1) + below(head + 2 - row.applied.min(head));
+                let applied =
+                    row.applied.saturating_sub(1) + below(head + 2 - row.applied.min(head));
                 let applied = Revision { timeline, number: applied.min(head) };
-                let renewed = bus.request(&Renew { edge: edge.clone(), incarnation: life, applied }).await?;
+                let renewed =
+                    bus.request(&Renew { edge: edge.clone(), incarnation: life, applied }).await?;
                 let expected = row.renew(applied.number, head);
                 assert_eq!(renewed.renewal, expected, "{row:?} {applied}");
                 assert_eq!(renewed.head.number, head);
@@ -87,7 +97,9 @@ async fn w2_the_renewing_statement_does_what_the_rule_says() -> anyhow::Result<(
             }
             _ => {}
         }
-        for row in sqlx::query("SELECT * FROM edges WHERE region = 'test'").fetch_all(&world.pool).await? {
+        for row in
+            sqlx::query("SELECT * FROM edges WHERE region = 'test'").fetch_all(&world.pool).await?
+        {
             let model = &model[&Incarnation(row.get("incarnation"))];
             assert_eq!(row.get::<i64, _>("applied").cast_unsigned(), model.applied);
             assert_eq!(row.get::<i64, _>("must_apply").cast_unsigned(), model.must_apply);
@@ -101,7 +113,8 @@ async fn w2_the_renewing_statement_does_what_the_rule_says() -> anyhow::Result<(
     }
     let stale = Revision { timeline: timeline + 1, number: head };
     let joined = bus.request(&Join { edge: edge.clone(), region: "other".to_owned() }).await?;
-    let renewed = bus.request(&Renew { edge, incarnation: joined.incarnation, applied: stale }).await?;
+    let renewed =
+        bus.request(&Renew { edge, incarnation: joined.incarnation, applied: stale }).await?;
     assert_eq!(renewed.renewal, Renewal::Fenced, "a renewal of another timeline is refused (E7)");
 
     world.end().await;

@@ -1,7 +1,14 @@
 //! Flows through a whole Breakglass: real processes, real NATS, real Postgres.
 
-mod lease;
+mod bad_input;
+mod expiry;
 mod grants;
+mod lease;
 mod main_job;
+mod outages;
 mod permissions;
 mod problem;
+mod restarts;
+mod sessions;
+mod traces;
+mod wire;

@@ -35,7 +35,8 @@ async fn the_whole_main_job_over_three_edges() -> anyhow::Result<()> {
     assert_eq!(me["elevation"]["id"], granted["grant"]["id"]);
     assert_eq!(me["user"]["role"], "member");
 
-    let revoke = format!("/v1/emergency/grants/{}/revoke", granted["grant"]["id"].as_str().expect("an id"));
+    let revoke =
+        format!("/v1/emergency/grants/{}/revoke", granted["grant"]["id"].as_str().expect("an id"));
     let revoked = edges[2].post(&revoke, json!({"comment": "Rolled back"})).await?.expect(200).body;
     assert_eq!(revoked["grant"]["state"], "revoked");
     assert_eq!(revoked["receipt"]["enforced"], true);
@@ -49,7 +50,8 @@ async fn the_whole_main_job_over_three_edges() -> anyhow::Result<()> {
 
     let manager = world.sign_in(Role::Manager).await?;
     let audit = manager.get("/v1/audit").await?.expect(200).body;
-    let actions: Vec<_> = audit["entries"].as_array().expect("a list").iter().map(|e| e["action"].clone()).collect();
+    let actions: Vec<_> =
+        audit["entries"].as_array().expect("a list").iter().map(|e| e["action"].clone()).collect();
     assert_eq!(actions[..3], ["session.opened", "grant.revoked", "grant.activated"]);
     assert_eq!(audit["entries"][2]["detail"]["reason"], REASON);
 

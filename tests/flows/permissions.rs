@@ -71,9 +71,7 @@ enum Cell {
 struct Row(&'static str, Object, Effect, [Cell; 7]);
 
 use Cell::{No, Ok as Yes};
-use Effect::{
-    EndsCaller, EndsGrant, EndsOther, EndsSession, EndsUser, Grants, Opens, Shows,
-};
+use Effect::{EndsCaller, EndsGrant, EndsOther, EndsSession, EndsUser, Grants, Opens, Shows};
 use Object::{
     Colleagues, ColleaguesAsOwn, ColleaguesPast, Nobodys, Nothing, Own, OwnPast, Strangers,
     StrangersAsColleagues,
@@ -156,6 +154,9 @@ const TABLE: &[Row] = &[
     Row("GET /v1/audit",                               Nothing,               Shows("entries"),       [WHO_, WHO_, WHO_, DENY, OKAY, OKAY, OKAY]),
 ];
 
+/// The path of one grant.
+const GRANT: &str = "/v1/emergency/grants/{id}";
+
 /// Cells that play at once.
 const AT_ONCE: usize = 8;
 
@@ -199,7 +200,7 @@ async fn play(
 ) -> anyhow::Result<Option<String>> {
     let Row(text, object, effect, _) = *row;
     let (method, path) = text.split_once(' ').expect("a method and a path");
-    let stage = Stage::set(world, number, caller, path).await?;
+    let stage = Stage::set(world, number, caller, path, object).await?;
     let before = stage.state(world).await?;
     let body = match route(row) {
         "POST /v1/login" => stage::credentials(world, Role::Member)?,
@@ -208,13 +209,14 @@ async fn play(
     };
     let bodied = matches!(method, "POST" | "PUT" | "PATCH");
     let path = stage.fill(path, object);
-    let answer = stage.caller.send(Method::try_from(method)?, &path, bodied.then_some(body)).await?;
+    let answer =
+        stage.caller.send(Method::try_from(method)?, &path, bodied.then_some(body)).await?;
     let after = stage.state(world).await?;
 
     let right = match expected {
-        Cell::Ok(status) => answer.status.as_u16() == status && shows(effect, &answer),
-        Cell::No(status, _) if method == "HEAD" => answer.status.as_u16() == status,
-        Cell::No(status, code) => {
+        Yes(status) => answer.status.as_u16() == status && shows(effect, &answer),
+        No(status, _) if method == "HEAD" => answer.status.as_u16() == status,
+        No(status, code) => {
             answer.status.as_u16() == status && {
                 assert_problem(&answer, status, code);
                 true
@@ -222,29 +224,36 @@ async fn play(
         }
     };
     let wanted = match expected {
-        Cell::Ok(_) => stage.with_effect(before, effect, object),
-        Cell::No(..) => before,
+        Yes(_) => stage.with_effect(before, effect, object),
+        No(..) => before,
     };
-    let mut complaint = String::new();
+    let mut complaints = Vec::new();
     if !right {
-        complaint += &format!("\n    {expected:?} was expected, {} {} came", answer.status, answer.body);
+        let Answer { status, body, .. } = &answer;
+        complaints.push(format!("{expected:?} was expected, {status} {body} came"));
     }
     if after != wanted {
-        complaint += &format!("\n    should be {wanted:?}\n    but is    {after:?}");
+        complaints.push(format!("should be {wanted:?}\n    but is    {after:?}"));
     }
     let opened = (expected, effect) == (OKAY, Opens);
     if opened && stage.signed_in(&answer).authorize().await?.0 != 200 {
-        complaint += "\n    the new session does not work";
+        complaints.push("the new session does not work".to_owned());
     }
-    Ok((!complaint.is_empty()).then(|| format!("{text} on {object:?} by {caller:?}:{complaint}")))
+    let complaint = complaints.join("\n    ");
+    Ok((!complaint.is_empty())
+        .then(|| format!("{text} on {object:?} by {caller:?}:\n    {complaint}")))
 }
 
 fn shows(effect: Effect, answer: &Answer) -> bool {
     match effect {
-        Shows(field) => field.is_empty() || answer.body.get(field).is_some_and(|value| !value.is_null()),
+        Shows(field) => {
+            field.is_empty() || answer.body.get(field).is_some_and(|value| !value.is_null())
+        }
         Opens => answer.body["token"].is_string(),
         EndsCaller => answer.body.is_null(),
-        EndsOther | EndsUser => answer.body["revoked"].as_u64().is_some_and(|n| n > 0) && enforced(answer),
+        EndsOther | EndsUser => {
+            answer.body["revoked"].as_u64().is_some_and(|n| n > 0) && enforced(answer)
+        }
         EndsSession | EndsGrant | Grants => enforced(answer),
     }
 }
@@ -270,36 +279,37 @@ async fn lists_show_no_more_than_one_may_see() -> anyhow::Result<()> {
     .into_iter()
     .enumerate()
     {
-        let stage = Stage::set(&world, number, caller, "/v1/emergency/grants/{id}").await?;
+        let stage = Stage::set(&world, number, caller, GRANT, Nothing).await?;
         let listed = async |query: &str| -> anyhow::Result<BTreeSet<String>> {
             let path = format!("/v1/emergency/grants?{query}");
             let answer = stage.caller.get(&path).await?.expect(200);
             let grants = answer.body["grants"].as_array().expect("a list").iter();
-            Ok(grants.map(|grant| grant["id"].as_str().expect("an id").to_owned()).collect())
+            Ok(grants
+                .map(|grant| {
+                    format!("/v1/emergency/grants/{}", grant["id"].as_str().expect("an id"))
+                })
+                .collect())
         };
-        let whose = |objects: &[Object]| -> BTreeSet<String> {
-            objects.iter().map(|object| stage.fill("/v1/emergency/grants/{id}", *object)[21..].to_owned()).collect()
-        };
-        let elevation = stage.elevation.map(|id| id.to_string());
-        let with_elevation = |mut set: BTreeSet<String>| {
-            set.extend(elevation.clone());
-            set
-        };
-        let mut all = whose(&[Own, OwnPast, Colleagues]);
-        let past = if sees_past { whose(&[ColleaguesPast]) } else { BTreeSet::new() };
-        all.extend(past.clone());
-        assert_eq!(listed("").await?, with_elevation(all), "{caller:?}");
-        assert_eq!(listed("state=active").await?, with_elevation(whose(&[Own, Colleagues])), "{caller:?}");
-        let colleague = stage.fill("/v1/users/{id}/sessions", Colleagues);
-        let colleague = colleague.split('/').nth(3).expect("an id");
-        assert_eq!(listed(&format!("state=revoked&user={colleague}")).await?, past, "{caller:?}");
-        let stranger = stage.fill("/v1/users/{id}/sessions", Strangers);
-        let stranger = stranger.split('/').nth(3).expect("an id");
-        assert_eq!(listed(&format!("user={stranger}")).await?, BTreeSet::new(), "{caller:?}");
+        let elevation = stage.elevation.map(|id| GRANT.replace("{id}", &id.to_string()));
+        let colleagues = stage.fill(GRANT, Colleagues);
+        let active: BTreeSet<_> = elevation.into_iter().chain([colleagues]).collect();
+        let past = sees_past.then(|| stage.fill(GRANT, ColleaguesPast)).into_iter().collect();
+        let own_past = BTreeSet::from([stage.fill(GRANT, OwnPast)]);
+        assert_eq!(listed("").await?, &(&active | &past) | &own_past, "{caller:?}");
+        assert_eq!(listed("state=active").await?, active, "{caller:?}");
+        assert_eq!(listed("state=revoked").await?, &past | &own_past, "{caller:?}");
+        let user = |object| stage.fill("user={id}", object);
+        assert_eq!(
+            listed(&format!("{}&state=revoked", user(Colleagues))).await?,
+            past,
+            "{caller:?}"
+        );
+        assert_eq!(listed(&user(Strangers)).await?, BTreeSet::new(), "{caller:?}");
         // A cursor of another tenant opens nothing of it.
-        let cursor = whose(&[Strangers]).pop_first().expect("an id");
-        let own = with_elevation(whose(&[Own, OwnPast, Colleagues, ColleaguesPast]));
-        assert!(listed(&format!("cursor={cursor}")).await?.is_subset(&own), "{caller:?}");
+        let theirs = stage.fill(GRANT, Strangers);
+        let cursor = theirs.rsplit('/').next().expect("an id");
+        let seen = &(&active | &past) | &own_past;
+        assert!(listed(&format!("cursor={cursor}")).await?.is_subset(&seen), "{caller:?}");
     }
     world.end().await;
     Ok(())

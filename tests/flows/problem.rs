@@ -15,8 +15,20 @@ const SECURITY: [(&str, &str); 6] = [
 
 /// Words that would tell something of the inside.
 const INSIDE: [&str; 14] = [
-    "sqlx", "postgres", "nats", "panick", "src/", ".rs", "struct ", "enum ", "unwrap", "relation",
-    "constraint", "utf8", "serde", "tuple",
+    "sqlx",
+    "postgres",
+    "nats",
+    "panick",
+    "src/",
+    ".rs",
+    "struct ",
+    "enum ",
+    "unwrap",
+    "relation",
+    "constraint",
+    "utf8",
+    "serde",
+    "tuple",
 ];
 
 /// A problem document (RFC 9457) of the contract's form, with the security headers and nothing of
@@ -26,7 +38,8 @@ pub(crate) fn assert_problem(answer: &Answer, status: u16, code: &str) {
     let body = &answer.body;
     assert_eq!((answer.status.as_u16(), answer.code()), (status, code), "{body}");
     assert_eq!(answer.header("content-type"), "application/problem+json", "{body}");
-    let mut members: Vec<_> = body.as_object().expect("an object").keys().map(String::as_str).collect();
+    let mut members: Vec<_> =
+        body.as_object().expect("an object").keys().map(String::as_str).collect();
     members.retain(|member| *member != "trace_id");
     assert_eq!(members, ["code", "detail", "status", "title", "type"], "{body}");
     assert_eq!(body["status"], status);

@@ -48,6 +48,7 @@ pub fn receipt(body: &Value) -> anyhow::Result<Receipt> {
 /// Fails unless a receipt says that so many edges, and no other, enforce the revision.
 #[track_caller]
 pub fn assert_whole(receipt: &Receipt, acknowledged: u32, fenced: u32) {
-    let edges = ReceiptEdges { total: acknowledged + fenced, acknowledged, fenced, waiting: Vec::new() };
+    let edges =
+        ReceiptEdges { total: acknowledged + fenced, acknowledged, fenced, waiting: Vec::new() };
     assert_eq!((receipt.enforced, &receipt.edges), (true, &edges), "{receipt:?}");
 }

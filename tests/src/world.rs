@@ -17,7 +17,7 @@ use reqwest::{Method, StatusCode, header::HeaderMap};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use session_worker::operator::{self, NewUser};
-use shared::{database, role::Role};
+use shared::{database, role::Role, subject::Permissions};
 use sqlx::PgPool;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
@@ -40,6 +40,8 @@ pub struct Options {
     pub otlp_endpoint: Option<String>,
     /// A Postgres of its own, which the flow may kill.
     pub own_postgres: bool,
+    /// Who may use the bus besides the services, by name.
+    pub bus_users: Vec<(String, Permissions)>,
 }
 
 /// A running Breakglass.
@@ -70,20 +72,16 @@ impl World {
             config.database = DatabaseSource::Url(new_database().await?);
         }
         config.otlp_endpoint = options.otlp_endpoint;
-        config.extra_flags = options
-            .flags
-            .into_iter()
-            .map(|(service, flags)| (service.to_owned(), flags))
-            .collect();
+        config.more_bus_users = options.bus_users;
+        config.extra_flags =
+            options.flags.into_iter().map(|(service, flags)| (service.to_owned(), flags)).collect();
         let stack = Stack::start(config).await?;
         let url = stack.database_url().context("the stack has a database")?;
         let pool = database::connect(url, 4)?;
         // Each request on a connection of its own: a test that kills a gateway should see that
         // gateway's state, not a pooled connection's.
-        let http = reqwest::Client::builder()
-            .pool_max_idle_per_host(0)
-            .timeout(PATIENCE)
-            .build()?;
+        let http =
+            reqwest::Client::builder().pool_max_idle_per_host(0).timeout(PATIENCE).build()?;
         Ok(Self { stack, pool, http, prefix, _data: data })
     }
 
@@ -132,7 +130,9 @@ impl World {
 
     /// The user of a role in a tenant of [`World::create_tenant`], signed in.
     pub async fn sign_in_to(&self, slug: &str, role: Role) -> anyhow::Result<Client> {
-        self.anonymous().sign_in(slug, &format!("{role}@{slug}.test"), &format!("{role}{role}")).await
+        self.anonymous()
+            .sign_in(slug, &format!("{role}@{slug}.test"), &format!("{role}{role}"))
+            .await
     }
 
     /// Stops all of it, and fails if something did not stop.
@@ -197,7 +197,8 @@ impl Client {
 
     /// Signs in, on the edge that is talked to.
     pub async fn sign_in(&self, tenant: &str, email: &str, password: &str) -> anyhow::Result<Self> {
-        let body = json!({"tenant": tenant, "email": email, "password": password, "transport": "token"});
+        let body =
+            json!({"tenant": tenant, "email": email, "password": password, "transport": "token"});
         let answer = self.post("/v1/login", body).await?;
         let token = answer.body["token"].as_str();
         let token = token.ok_or_else(|| anyhow!("{email} cannot sign in: {}", answer.body))?;
@@ -205,7 +206,12 @@ impl Client {
     }
 
     /// Sends a request.
-    pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Answer> {
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<Answer> {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
@@ -281,7 +287,9 @@ where
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, asked).await.map_err(|_| anyhow!("it never came true that {what}"))
+    tokio::time::timeout(PATIENCE, asked)
+        .await
+        .map_err(|_| anyhow!("it never came true that {what}"))
 }
 
 /// An empty database, owned by the role that services use.

@@ -40,10 +40,10 @@ async fn run_until_stopped(
     mut signals: StopSignals,
 ) -> Result<(), StackError> {
     let config = args.into_config(bin_dir, say);
-    let own_nats = matches!(config.nats, NatsSource::Url(_));
+    let operators_nats = matches!(config.nats, NatsSource::Url(_));
     let mut stack = Stack::prepare(config)?;
     say(&format!("data and logs are in {}", stack.data().display()));
-    if own_nats {
+    if operators_nats {
         let path = stack.data().join("nats-authorization.conf");
         say(&format!("what your NATS server has to allow is in {}", path.display()));
     }

@@ -202,6 +202,8 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.signal(self.orphaned.signal());
+        // A stopped process gets its other signals when it goes on.
+        self.signal(Signal::CONT);
     }
 }
 

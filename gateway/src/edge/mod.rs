@@ -6,7 +6,7 @@
 mod cache;
 mod driver;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::{
     FutureExt as _,
@@ -22,6 +22,7 @@ use shared::{
     role::Role,
     token::{Token, TokenHash},
 };
+use tokio::sync::Semaphore;
 use tracing::{Instrument as _, info_span};
 
 use self::cache::{Cache, Cached, Life};
@@ -29,8 +30,12 @@ pub use self::driver::Driver;
 
 /// How often an entry that went stale while it was loaded is loaded again for one decision.
 const LOADS: usize = 4;
-/// Most loads under way at once; past it, decisions that need another are refused.
-const LOADS_AT_ONCE: usize = 10_000;
+/// Most loads that wait; past it, decisions that need another are refused.
+const LOADS_WAITING: usize = 10_000;
+/// Most loads that are asked for at once; the others wait.
+const LOADS_AT_ONCE: usize = 128;
+/// How long a load may wait for its turn.
+const TURN: Duration = Duration::from_secs(2);
 /// Most sessions whose use is noted between two reports.
 const TOUCHES: usize = 50_000;
 
@@ -43,6 +48,7 @@ struct Inner {
     bus: Bus,
     clock: Arc<dyn Clock>,
     loads: Mutex<HashMap<TokenHash, Load>>,
+    turns: Semaphore,
     touches: Mutex<HashMap<SessionId, Timestamp>>,
 }
 
@@ -86,6 +92,7 @@ pub fn start(
         bus,
         clock,
         loads: Mutex::default(),
+        turns: Semaphore::new(LOADS_AT_ONCE),
         touches: Mutex::default(),
     }));
     let driver = Driver::new(handle.clone(), edge, region);
@@ -154,7 +161,7 @@ impl Edge {
             let mut loads = self.0.loads.lock();
             match loads.get(&hash) {
                 Some(load) => load.clone(),
-                None if loads.len() >= LOADS_AT_ONCE => return Err(Undecided::Unavailable),
+                None if loads.len() >= LOADS_WAITING => return Err(Undecided::Unavailable),
                 None => {
                     let load = self.clone().fetch(hash, primary).boxed().shared();
                     loads.insert(hash, load.clone());
@@ -173,18 +180,21 @@ impl Edge {
     }
 
     async fn fetch(self, hash: TokenHash, primary: bool) -> Result<Option<Arc<Cached>>, Undecided> {
-        let request = Resolve { token: hash, primary };
-        let answer = self.0.bus.request(&request).instrument(info_span!("session.load")).await;
-        let loaded = match answer {
-            Ok(resolved) => Ok(resolved.session.map(|session| {
-                let entry = Arc::new(Cached::new(session, resolved.snapshot));
-                self.0.cache.insert(hash, &entry);
-                entry
-            })),
-            Err(_) => Err(Undecided::Unavailable),
-        };
+        let loaded = self.ask(hash, primary).instrument(info_span!("session.load")).await;
         self.0.loads.lock().remove(&hash);
         loaded
+    }
+
+    async fn ask(&self, hash: TokenHash, primary: bool) -> Result<Option<Arc<Cached>>, Undecided> {
+        let turn = tokio::time::timeout(TURN, self.0.turns.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return Err(Undecided::Unavailable) };
+        let resolved = self.0.bus.request(&Resolve { token: hash, primary }).await;
+        let resolved = resolved.map_err(|_| Undecided::Unavailable)?;
+        Ok(resolved.session.map(|session| {
+            let entry = Arc::new(Cached::new(session, resolved.snapshot));
+            self.0.cache.insert(hash, &entry);
+            entry
+        }))
     }
 
     /// The sessions used since the last report.

@@ -19,7 +19,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     State,
-    body::Body,
+    body::{Body, Nothing},
     caller::Signed,
     openapi,
     parameters::{Id, Parameters, page},
@@ -76,6 +76,7 @@ struct Asked {
 async fn request(
     extract::State(state): extract::State<State>,
     Signed(caller): Signed,
+    Parameters(Nothing {}): Parameters<Nothing>,
     Body(asked): Body<Asked>,
 ) -> Result<Response, Refused> {
     if asked.duration_seconds.is_some_and(|seconds| seconds < SHORTEST) {
@@ -147,6 +148,7 @@ async fn list(
 async fn get(
     extract::State(state): extract::State<State>,
     Signed(caller): Signed,
+    Parameters(Nothing {}): Parameters<Nothing>,
     Id(grant): Id,
 ) -> Result<Json<OneGrant>, Refused> {
     Ok(Json(state.bus.request(&GetGrant { caller, grant_id: GrantId(grant) }).await?))
@@ -176,6 +178,7 @@ struct Ending {
 async fn revoke(
     extract::State(state): extract::State<State>,
     Signed(caller): Signed,
+    Parameters(Nothing {}): Parameters<Nothing>,
     Id(grant): Id,
     Body(Ending { comment }): Body<Ending>,
 ) -> Result<Json<GrantReceipt>, Refused> {

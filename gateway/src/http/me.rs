@@ -13,7 +13,9 @@ use shared::{
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{State, caller::Signed, openapi, problem::Refused};
+use super::{
+    State, body::Nothing, caller::Signed, openapi, parameters::Parameters, problem::Refused,
+};
 
 pub(super) fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::default().routes(routes!(me))
@@ -44,6 +46,7 @@ struct Account {
 async fn me(
     extract::State(state): extract::State<State>,
     Signed(caller): Signed,
+    Parameters(Nothing {}): Parameters<Nothing>,
 ) -> Result<Json<Account>, Refused> {
     let account = state.bus.request(&Me { caller: caller.clone() }).await?;
     let elevation = match account.elevation {

@@ -16,6 +16,7 @@ mod me;
 mod openapi;
 mod parameters;
 mod problem;
+mod serve;
 mod sessions;
 mod sign_in;
 mod trace;
@@ -34,8 +35,8 @@ use shared::{
 };
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 
-pub use self::openapi::document;
 use self::problem::Refused;
+pub use self::{openapi::document, serve::serve};
 use crate::edge::Edge;
 
 /// What the routes need.
@@ -54,7 +55,7 @@ pub struct State {
 
 /// All routes of the gateway.
 ///
-/// To be served with connect info: the peer's address is the client's.
+/// To be served by [`serve`], which tells the peer's address: it is the client's.
 pub fn router(state: State) -> Router {
     let decisions = Router::from(authorize::routes()).with_state(state.edge.clone());
     let probes = Router::from(health::routes()).with_state(state.clone());

@@ -12,7 +12,7 @@ use super::{
     body::{Body, Nothing},
     caller::Signed,
     openapi,
-    parameters::{Id, Ids},
+    parameters::{Id, Ids, Parameters},
     problem::Refused,
 };
 
@@ -34,6 +34,7 @@ pub(super) fn routes() -> OpenApiRouter<State> {
 async fn list(
     extract::State(state): extract::State<State>,
     Signed(caller): Signed,
+    Parameters(Nothing {}): Parameters<Nothing>,
 ) -> Result<Json<Sessions>, Refused> {
     Ok(Json(state.bus.request(&List { caller, user_id: None }).await?))
 }
@@ -50,6 +51,7 @@ async fn list(
 async fn revoke(
     extract::State(state): extract::State<State>,
     Signed(caller): Signed,
+    Parameters(Nothing {}): Parameters<Nothing>,
     Id(session): Id,
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<Json<Revoked>, Refused> {
@@ -69,6 +71,7 @@ async fn revoke(
 async fn revoke_others(
     extract::State(state): extract::State<State>,
     Signed(caller): Signed,
+    Parameters(Nothing {}): Parameters<Nothing>,
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<Json<RevokedAll>, Refused> {
     Ok(Json(state.bus.request(&RevokeAll { caller, user_id: None }).await?))
@@ -88,6 +91,7 @@ async fn revoke_others(
 async fn list_of_user(
     extract::State(state): extract::State<State>,
     Signed(caller): Signed,
+    Parameters(Nothing {}): Parameters<Nothing>,
     Id(user): Id,
 ) -> Result<Json<Sessions>, Refused> {
     Ok(Json(state.bus.request(&List { caller, user_id: Some(UserId(user)) }).await?))
@@ -110,6 +114,7 @@ async fn list_of_user(
 async fn revoke_of_user(
     extract::State(state): extract::State<State>,
     Signed(caller): Signed,
+    Parameters(Nothing {}): Parameters<Nothing>,
     Ids(user, session): Ids,
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<Json<Revoked>, Refused> {
@@ -132,6 +137,7 @@ async fn revoke_of_user(
 async fn revoke_all_of_user(
     extract::State(state): extract::State<State>,
     Signed(caller): Signed,
+    Parameters(Nothing {}): Parameters<Nothing>,
     Id(user): Id,
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<Json<RevokedAll>, Refused> {

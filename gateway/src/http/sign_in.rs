@@ -20,6 +20,7 @@ use super::{
     caller::{Signed, Visitor},
     credential::{clear_cookie, set_cookie},
     openapi,
+    parameters::Parameters,
     problem::Refused,
 };
 
@@ -84,6 +85,7 @@ struct LoggedIn {
 async fn login(
     extract::State(state): extract::State<State>,
     Visitor(origin): Visitor,
+    Parameters(Nothing {}): Parameters<Nothing>,
     Body(login): Body<Login>,
 ) -> Result<Response, Refused> {
     let Login { tenant, email, password, transport } = login;
@@ -115,6 +117,7 @@ async fn login(
 async fn logout(
     extract::State(state): extract::State<State>,
     Signed(caller): Signed,
+    Parameters(Nothing {}): Parameters<Nothing>,
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<Response, Refused> {
     state.bus.request(&SignOut { caller }).await?;

@@ -5,7 +5,7 @@ use shared::{
     id::Incarnation,
     message::{
         edge::{Join, Joined, Leave, Renew, Renewed},
-        revocation::{Broadcast, Since},
+        revocation::{Broadcast, Enforce, Receipt, Since},
     },
     refusal::Refusal,
 };
@@ -39,6 +39,16 @@ impl Revocations {
         store::leave(&self.pool, &request).await.map_err(failed)?;
         info!(edge = %request.edge, incarnation = %request.incarnation, "edge left");
         Ok(())
+    }
+
+    /// W3, asked by another worker: only what the database has is broadcast, as the database has it.
+    pub(crate) async fn enforce_committed(self, request: Enforce) -> Result<Receipt, Refusal> {
+        let before = request.revision.number.saturating_sub(1);
+        let found = store::since(&self.pool, before, 1).await.map_err(failed)?;
+        match found.entries.into_iter().next() {
+            Some(entry) if entry.revision == request.revision => self.enforce(entry).await,
+            _ => Err(Refusal::not_found()),
+        }
     }
 
     /// E4: what came after a revision, from the primary.

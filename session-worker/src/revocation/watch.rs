@@ -51,7 +51,9 @@ impl Revocations {
             }
         }
         let mut acks = self.acks.applied.lock();
-        acks.retain(|incarnation, _| rows.iter().any(|row| row.incarnation == *incarnation));
+        acks.retain(|(edge, life), _| {
+            rows.iter().any(|row| row.edge == *edge && row.incarnation == *life)
+        });
         Ok(())
     }
 }

@@ -16,14 +16,14 @@ use crate::{
     trace,
 };
 
-/// At most this many requests are worked on at once; more are refused at once, not queued.
+/// At most this many requests of one kind are worked on at once; more are refused at once, not
+/// queued. Each kind has its own places, so that a flood of one takes none from another.
 const AT_ONCE: usize = 512;
 
 /// Serves requests until told to stop, then lets what it has begun come to its end.
 #[derive(Debug)]
 pub struct Server {
     bus: Bus,
-    permits: Arc<Semaphore>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -32,8 +32,7 @@ impl Server {
     /// A server that takes no new requests once `stop` is cancelled.
     #[must_use]
     pub fn new(bus: Bus, stop: CancellationToken) -> Self {
-        let permits = Arc::new(Semaphore::new(AT_ONCE));
-        Self { bus, permits, tasks: TaskTracker::new(), stop }
+        Self { bus, tasks: TaskTracker::new(), stop }
     }
 
     /// Answers requests of one kind. The handler must be idempotent: a request may come twice.
@@ -45,7 +44,8 @@ impl Server {
         Fut: Future<Output = Result<R::Reply, Refusal>> + Send + 'static,
     {
         let mut requests = self.bus.subscribe_shared(R::SUBJECT).await?;
-        let (bus, permits) = (self.bus.clone(), Arc::clone(&self.permits));
+        let bus = self.bus.clone();
+        let places = Arc::new(Semaphore::new(AT_ONCE));
         let (tasks, stop, state) = (self.tasks.clone(), self.stop.clone(), state.clone());
         self.tasks.spawn(async move {
             let mut stopping = false;
@@ -60,14 +60,14 @@ impl Server {
                     message = requests.next() => message,
                 };
                 let Some(message) = message else { break };
-                let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
                     reply::<R>(&bus, &message, Err(Refusal::unavailable())).await;
                     continue;
                 };
                 let (bus, state) = (bus.clone(), state.clone());
                 tasks.spawn(async move {
                     answer(&bus, &message, |request| handler(state, request)).await;
-                    drop(permit);
+                    drop(place);
                 });
             }
         });

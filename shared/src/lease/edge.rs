@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    hash::{Hash, Hasher},
     time::Duration,
 };
 
@@ -109,7 +110,7 @@ pub enum Verdict {
     Current(Timestamp),
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Membership {
     incarnation: Incarnation,
     ttl: Duration,
@@ -119,18 +120,21 @@ struct Membership {
     renew_at: Monotonic,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Mark {
     revision: Revision,
     raised_at: Monotonic,
 }
 
 /// Requests under way, each since when; one that takes too long is sent again.
-#[derive(Debug, Clone, Copy, Default)]
-struct UnderWay {
-    join: Option<Monotonic>,
-    renew: Option<Monotonic>,
-    fetch: Option<Monotonic>,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct UnderWay {
+    /// A join.
+    pub join: Option<Monotonic>,
+    /// A renewal.
+    pub renew: Option<Monotonic>,
+    /// A fetch of what is missing.
+    pub fetch: Option<Monotonic>,
 }
 
 /// The state of an edge. Everything is lost in a restart, which is a new life.
@@ -145,6 +149,8 @@ pub struct Edge {
     tenants: HashMap<TenantId, Mark>,
     early: BTreeSet<Revision>,
     head: Revision,
+    /// The highest head heard since the last fetch was sent.
+    heard_since_fetch: Revision,
     behind_since: Option<Monotonic>,
     join_at: Monotonic,
     under_way: UnderWay,
@@ -166,6 +172,7 @@ impl Edge {
             tenants: HashMap::new(),
             early: BTreeSet::new(),
             head: Revision::default(),
+            heard_since_fetch: Revision::default(),
             behind_since: None,
             join_at: Monotonic(Duration::ZERO),
             under_way: UnderWay::default(),
@@ -207,6 +214,30 @@ impl Edge {
         self.applied
     }
 
+    /// Nothing loaded before this counts.
+    #[must_use]
+    pub const fn floor(&self) -> Revision {
+        self.floor
+    }
+
+    /// The highest revision about a user that has arrived and is not forgotten.
+    #[must_use]
+    pub fn seen(&self, user: UserId) -> Option<Revision> {
+        self.users.get(&user).map(|mark| mark.revision)
+    }
+
+    /// The highest revision that this edge knows to exist.
+    #[must_use]
+    pub const fn head(&self) -> Revision {
+        self.head
+    }
+
+    /// Which requests are under way.
+    #[must_use]
+    pub const fn under_way(&self) -> UnderWay {
+        self.under_way
+    }
+
     /// The present life, if there is one.
     #[must_use]
     pub fn incarnation(&self) -> Option<Incarnation> {
@@ -236,7 +267,7 @@ impl Edge {
             renew_at: if reading == Reading::Confirm { now } else { sent_at.plus(ttl / 3) },
         });
         self.under_way = UnderWay::default();
-        self.head = self.head.max(reply.head);
+        self.raise_head(reply.head);
         self.jump(reply.head);
         self.ack().into_iter().collect()
     }
@@ -284,7 +315,7 @@ impl Edge {
         {
             membership.renew_at = now;
         }
-        self.head = self.head.max(reply.head);
+        self.raise_head(reply.head);
         if reply.renewal == Renewal::Behind {
             self.behind_since.get_or_insert(Monotonic(Duration::ZERO));
         }
@@ -313,7 +344,7 @@ impl Edge {
         for entry in &broadcast.entries {
             self.take(now, entry);
         }
-        self.head = self.head.max(broadcast.head);
+        self.raise_head(broadcast.head);
         self.advance();
         let mut actions: Vec<_> = self.ack().into_iter().collect();
         actions.extend(self.poll(now));
@@ -337,7 +368,8 @@ impl Edge {
         for entry in &reply.entries {
             self.take(now, entry);
         }
-        self.head = self.head.max(reply.head);
+        // The primary was asked after the rest was heard: what it does not know, nobody committed.
+        self.head = reply.head.max(self.heard_since_fetch);
         self.advance();
         let first = reply.entries.first().map(|entry| entry.revision);
         let pruned = reply.head > after && first != Some(after.next());
@@ -381,6 +413,7 @@ impl Edge {
             let since = *self.behind_since.get_or_insert(now);
             if now.since(since) >= self.limits.gap_wait && free(self.under_way.fetch) {
                 self.under_way.fetch = Some(now);
+                self.heard_since_fetch = Revision::default();
                 actions.push(Action::Fetch { after: self.applied });
             }
         } else {
@@ -425,10 +458,15 @@ impl Edge {
             Some(user) => self.users.entry(user).and_modify(raise).or_insert(mark),
             None => self.tenants.entry(entry.tenant_id).and_modify(raise).or_insert(mark),
         };
-        self.head = self.head.max(entry.revision);
+        self.raise_head(entry.revision);
         if entry.revision > self.applied {
             self.early.insert(entry.revision);
         }
+    }
+
+    fn raise_head(&mut self, head: Revision) {
+        self.head = self.head.max(head);
+        self.heard_since_fetch = self.heard_since_fetch.max(head);
     }
 
     /// Moves `applied` over what has arrived without a gap.
@@ -478,6 +516,37 @@ impl Edge {
         let floor = self.floor;
         self.users.retain(|_, mark| mark.revision > floor);
         self.tenants.retain(|_, mark| mark.revision > floor);
+    }
+}
+
+/// For checks that explore states. What is known of the server's clock is left out: it decides
+/// about expiry alone, which has checks of its own.
+impl Hash for Edge {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self {
+            limits: _,
+            membership,
+            leaving,
+            applied,
+            floor,
+            users,
+            tenants,
+            early,
+            head,
+            heard_since_fetch,
+            behind_since,
+            join_at,
+            under_way,
+            clock: _,
+            forget_at,
+        } = self;
+        (membership, leaving, applied, floor, early, head).hash(state);
+        (heard_since_fetch, behind_since, join_at, under_way, forget_at).hash(state);
+        let mut users: Vec<_> = users.iter().collect();
+        users.sort_unstable();
+        let mut tenants: Vec<_> = tenants.iter().collect();
+        tenants.sort_unstable();
+        (users, tenants).hash(state);
     }
 }
 

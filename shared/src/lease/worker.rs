@@ -1,9 +1,6 @@
 //! How a worker renews and fences edges, and when a receipt is whole (W2 to W5).
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     clock::Monotonic,
@@ -16,7 +13,7 @@ use crate::{
 };
 
 /// One life of an edge, as its row in Postgres has it. Numbers are of the present timeline.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EdgeRow {
     /// Which edge.
     pub edge: EdgeId,
@@ -59,12 +56,12 @@ impl EdgeRow {
 }
 
 /// W4: watches the rows and says which lease has run out, by this worker's own steady clock.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct FenceWatch {
-    leases: HashMap<Incarnation, Lease>,
+    leases: BTreeMap<Incarnation, Lease>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Lease {
     seq: i64,
     ttl: Duration,
@@ -110,7 +107,7 @@ impl FenceWatch {
 }
 
 /// How an edge came to count as done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Standing {
     Waiting,
     Acknowledged,
@@ -119,7 +116,7 @@ enum Standing {
 }
 
 /// W3 and W5: one revision on its way to every edge.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Enforcement {
     revision: Revision,
     edges: BTreeMap<Incarnation, (EdgeId, Standing)>,
@@ -162,6 +159,12 @@ impl Enforcement {
         {
             *standing = to;
         }
+    }
+
+    /// The same, each with its edge: nobody's word counts for another.
+    pub fn waiting_edges(&self) -> impl Iterator<Item = (&EdgeId, Incarnation)> {
+        let waiting = self.edges.iter().filter(|(_, (_, s))| *s == Standing::Waiting);
+        waiting.map(|(incarnation, (edge, _))| (edge, *incarnation))
     }
 
     /// Those of which it is not known yet.

@@ -90,11 +90,11 @@ requests! {
     Enforce => Receipt, RevocationEnforce, WITH_RECEIPT;
 }
 
-/// Another worker has committed an entry: broadcast it and say when it is enforced.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Another worker has committed a revision: broadcast it and say when it is enforced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enforce {
-    /// What was committed.
-    pub entry: Entry,
+    /// What was committed. Its entry is read from the database, not believed.
+    pub revision: Revision,
 }
 
 /// What is known about the enforcement of a revision.

@@ -35,10 +35,15 @@ pub enum LogFormat {
 
 pub(super) struct Telemetry(SdkTracerProvider);
 
-pub(super) fn start(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<Telemetry> {
+pub(super) fn start(
+    service: &'static str,
+    instance: String,
+    config: &TelemetryConfig,
+) -> anyhow::Result<Telemetry> {
     let resource = Resource::builder_empty()
         .with_attributes([
             KeyValue::new("service.name", service),
+            KeyValue::new("service.instance.id", instance),
             KeyValue::new("service.namespace", "breakglass"),
             KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
         ])

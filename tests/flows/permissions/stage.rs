@@ -42,13 +42,13 @@ pub(super) const CALLERS: [Caller; 7] = [
     Caller::Elevated,
 ];
 
-/// Somebody with two sessions and, where the route is about grants, one active and one past grant.
+/// Somebody with two sessions and, where the route is about grants, a past and an active grant.
 struct Person {
     tenant: TenantId,
     id: UserId,
     sessions: [SessionId; 2],
     clients: [Client; 2],
-    grants: Option<[Uuid; 2]>,
+    grants: Vec<Uuid>,
 }
 
 /// Two tenants of their own: the caller with a colleague, and a stranger.
@@ -78,6 +78,7 @@ impl Stage {
         number: usize,
         caller: Caller,
         path: &str,
+        object: Object,
     ) -> anyhow::Result<Self> {
         let ours = tenant(world, &format!("ours-{number}")).await?;
         let theirs = tenant(world, &format!("theirs-{number}")).await?;
@@ -86,10 +87,12 @@ impl Stage {
             Caller::Admin => Role::Admin,
             _ => Role::Member,
         };
-        let with_grants = path.contains("/grants/");
-        let me = Person::new(world, ours, role, with_grants).await?;
-        let colleague = Person::new(world, ours, Role::Member, with_grants).await?;
-        let stranger = Person::new(world, theirs, Role::Member, with_grants).await?;
+        let grants = if path.contains("/grants/") { &["past", "active"][..] } else { &[] };
+        // An active grant of one's own elevates: only who is about to lose it has one.
+        let own = if object == Object::Own { grants } else { &grants[..grants.len() / 2] };
+        let me = Person::new(world, ours, role, own).await?;
+        let colleague = Person::new(world, ours, Role::Member, grants).await?;
+        let stranger = Person::new(world, theirs, Role::Member, grants).await?;
         let (mut client, mut elevation) = (me.clients[0].clone(), None);
         match caller {
             Caller::Nobody => client.token = None,
@@ -100,7 +103,8 @@ impl Stage {
             }
             Caller::Member | Caller::Manager | Caller::Admin => {}
             Caller::Elevated => {
-                let granted = client.request_grant("This raises the caller's own role", 3_600).await?;
+                let granted =
+                    client.request_grant("This raises the caller's own role", 3_600).await?;
                 elevation = Some(uuid(&granted["grant"]["id"])?);
             }
         }
@@ -122,26 +126,26 @@ impl Stage {
                 (UserId::new(now), SessionId::new(now))
             }
         };
-        let id = if path.starts_with("/v1/users/") {
-            user.0
-        } else if path.starts_with("/v1/sessions/") {
+        let id = if path.starts_with("/v1/sessions/") {
             session.0
+        } else if path.contains("/grants/") && object != Object::Nobodys {
+            self.grant(object)
         } else {
-            self.grant(object).unwrap_or(user.0)
+            user.0
         };
         path.replace("{id}", &id.to_string()).replace("{sid}", &session.to_string())
     }
 
-    fn grant(&self, object: Object) -> Option<Uuid> {
-        let (person, past) = match object {
-            Object::Own => (&self.me, false),
-            Object::OwnPast => (&self.me, true),
-            Object::Colleagues => (&self.colleague, false),
-            Object::ColleaguesPast => (&self.colleague, true),
-            Object::Strangers => (&self.stranger, false),
-            _ => return None,
+    fn grant(&self, object: Object) -> Uuid {
+        let (person, active) = match object {
+            Object::Own => (&self.me, 1),
+            Object::OwnPast => (&self.me, 0),
+            Object::Colleagues => (&self.colleague, 1),
+            Object::ColleaguesPast => (&self.colleague, 0),
+            Object::Strangers => (&self.stranger, 1),
+            other => unreachable!("{other:?} is no grant"),
         };
-        person.grants.map(|grants| grants[usize::from(past)])
+        person.grants[active]
     }
 
     /// A client with the token of a sign-in.
@@ -173,14 +177,13 @@ impl Stage {
         for (_, user, state) in &rows {
             *active.entry(UserId(*user)).or_default() += usize::from(state == "active");
         }
-        let known: Vec<_> = [&self.me, &self.colleague, &self.stranger]
+        let people = [&self.me, &self.colleague, &self.stranger];
+        let known = people.map(|person| person.grants.as_slice()).concat();
+        let grants = rows
             .into_iter()
-            .filter_map(|person| person.grants)
-            .flatten()
-            .chain(self.elevation)
+            .filter(|row| known.contains(&row.0))
+            .map(|row| (row.0, row.2))
             .collect();
-        let grants =
-            rows.into_iter().filter(|row| known.contains(&row.0)).map(|row| (row.0, row.2)).collect();
         let (revocations, opened) = sqlx::query_as(
             "SELECT (SELECT count(*) FROM revocations WHERE tenant_id = ANY($1)),
                     (SELECT count(*) FROM sessions WHERE tenant_id = ANY($1))",
@@ -208,8 +211,7 @@ impl Stage {
             (Effect::EndsUser, Object::Colleagues) => end(of("colleague's")),
             (Effect::Grants, _) => *state.active.entry(self.me.id).or_default() += 1,
             (Effect::EndsGrant, Object::Own | Object::Colleagues) => {
-                let grant = self.grant(object).expect("a route about grants");
-                state.grants.insert(grant, "revoked".to_owned());
+                state.grants.insert(self.grant(object), "revoked".to_owned());
                 let owner = if object == Object::Own { self.me.id } else { self.colleague.id };
                 *state.active.entry(owner).or_default() -= 1;
             }
@@ -238,26 +240,30 @@ impl Person {
         world: &World,
         tenant: TenantId,
         role: Role,
-        with_grants: bool,
+        wanted: &[&str],
     ) -> anyhow::Result<Self> {
         let id = UserId::new(SystemClock.wall());
-        sqlx::query("INSERT INTO users (id, tenant_id, email, name, role) VALUES ($1, $2, $3, 'x', $4)")
-            .bind(id.0)
-            .bind(tenant.0)
-            .bind(format!("{id}@matrix.test"))
-            .bind(role.as_str())
-            .execute(&world.pool)
-            .await?;
+        sqlx::query(
+            "INSERT INTO users (id, tenant_id, email, name, role) VALUES ($1, $2, $3, 'x', $4)",
+        )
+        .bind(id.0)
+        .bind(tenant.0)
+        .bind(format!("{id}@matrix.test"))
+        .bind(role.as_str())
+        .execute(&world.pool)
+        .await?;
         let (first, client) = session(world, tenant, id).await?;
         let (second, other) = session(world, tenant, id).await?;
-        let mut grants = None;
-        if with_grants {
-            let past = client.request_grant("Payments were stuck last night", 3_600).await?;
-            let past = uuid(&past["grant"]["id"])?;
-            let revoke = format!("/v1/emergency/grants/{past}/revoke");
-            client.post(&revoke, json!({})).await?.expect(200);
-            let active = client.request_grant("Payments are stuck once more", 3_600).await?;
-            grants = Some([uuid(&active["grant"]["id"])?, past]);
+        let mut grants = Vec::new();
+        for which in wanted {
+            let granted =
+                client.request_grant(&format!("Payments are stuck: {which}"), 3_600).await?;
+            let grant = uuid(&granted["grant"]["id"])?;
+            grants.push(grant);
+            if *which == "past" {
+                let revoke = format!("/v1/emergency/grants/{grant}/revoke");
+                client.post(&revoke, json!({})).await?.expect(200);
+            }
         }
         Ok(Self { tenant, id, sessions: [first, second], clients: [client, other], grants })
     }
