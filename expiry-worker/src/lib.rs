@@ -16,7 +16,7 @@ use std::time::Duration;
 use shared::{
     bus::Bus,
     database,
-    runtime::{self, Context, health},
+    runtime::{self, Context},
     subject::Identity,
 };
 use tokio::task::JoinSet;
@@ -33,11 +33,8 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
         database::connect(&config.database.database_url, config.database.database_connections)?;
     let mut tasks = JoinSet::new();
     if let Some(listen) = config.health_listen {
-        let (bus, pool) = (bus.clone(), pool.clone());
-        tasks.spawn(health::serve(listen, context.stop.clone(), move || {
-            let (bus, pool) = (bus.clone(), pool.clone());
-            async move { bus.is_connected() && database::is_ready(&pool).await }
-        }));
+        let stop = context.stop.clone();
+        tasks.spawn(database::serve_health(listen, stop, bus.clone(), pool.clone()));
     }
     tasks.spawn(watch::watch(bus.clone(), pool.clone(), context.stop.clone()));
     let result = runtime::until_first_ends(&context.stop, tasks).await;

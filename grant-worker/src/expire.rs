@@ -16,20 +16,17 @@ use shared::{
 };
 use tracing::instrument;
 
-use crate::{rules::lifecycle, service::Service, store};
+use crate::{rules::lifecycle, state::State, store};
 
 /// Ends a grant whose time is over; any other is left as it is, and a timer that nothing is left
 /// for is removed.
 #[instrument(skip_all, name = "grant.expire", fields(grant.id = %request.grant_id))]
-pub(crate) async fn expire(
-    service: Service,
-    request: ExpireGrant,
-) -> Result<ExpiredGrant, Refusal> {
+pub(crate) async fn expire(state: State, request: ExpireGrant) -> Result<ExpiredGrant, Refusal> {
     let id = request.grant_id;
-    let mut tx = store::begin(&service.pool).await?;
-    let state = store::lock_owner(&mut tx, id).await?;
+    let mut tx = store::begin(&state.pool).await?;
+    let stored = store::lock_owner(&mut tx, id).await?;
     let Some(ended) = store::expire(&mut tx, id).await? else {
-        if state.is_none_or(lifecycle::is_final) {
+        if stored.is_none_or(lifecycle::is_final) {
             store::delete_timer(&mut tx, id).await?;
             store::commit(tx).await?;
         }
@@ -51,6 +48,6 @@ pub(crate) async fn expire(
         cause: Cause::GrantExpired,
     };
     let entry = revocation::commit(tx, change).await.map_err(failed)?;
-    service.announce(entry);
+    state.announce(entry);
     Ok(ExpiredGrant { ended: true })
 }

@@ -12,6 +12,7 @@ mod request;
 mod revoke;
 pub mod rules;
 mod service;
+mod state;
 mod store;
 
 use std::time::Duration;
@@ -19,13 +20,13 @@ use std::time::Duration;
 use shared::{
     bus::Bus,
     database,
-    runtime::{self, Context, health},
+    runtime::{self, Context},
     subject::Identity,
 };
 use tokio::task::JoinSet;
 
 pub use self::config::Config;
-use self::service::Service;
+use self::state::State;
 
 /// How long the last answers may take to go out.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -37,14 +38,11 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
         database::connect(&config.database.database_url, config.database.database_connections)?;
     let mut tasks = JoinSet::new();
     if let Some(listen) = config.health_listen {
-        let (bus, pool) = (bus.clone(), pool.clone());
-        tasks.spawn(health::serve(listen, context.stop.clone(), move || {
-            let (bus, pool) = (bus.clone(), pool.clone());
-            async move { bus.is_connected() && database::is_ready(&pool).await }
-        }));
+        let stop = context.stop.clone();
+        tasks.spawn(database::serve_health(listen, stop, bus.clone(), pool.clone()));
     }
-    let service = Service::new(bus.clone(), pool.clone(), context.clock);
-    tasks.spawn(service::serve(service, context.stop.clone()));
+    let state = State::new(bus.clone(), pool.clone(), context.clock);
+    tasks.spawn(service::serve(state, context.stop.clone()));
     let result = runtime::until_first_ends(&context.stop, tasks).await;
     bus.flush(FLUSH).await;
     pool.close().await;

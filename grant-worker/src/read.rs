@@ -10,7 +10,7 @@ use tracing::instrument;
 
 use crate::{
     rules::{access, lifecycle},
-    service::Service,
+    state::State,
     store::{self, Selection},
 };
 
@@ -19,8 +19,8 @@ const MAX_LIMIT: u32 = 200;
 
 /// Lists grants, newest first.
 #[instrument(skip_all, name = "grant.list")]
-pub(crate) async fn list(service: Service, request: ListGrants) -> Result<Grants, Refusal> {
-    let mut tx = store::begin(&service.pool).await?;
+pub(crate) async fn list(state: State, request: ListGrants) -> Result<Grants, Refusal> {
+    let mut tx = store::begin(&state.pool).await?;
     let known = caller::look_up(&mut tx, &request.caller).await?;
     if !(1..=MAX_LIMIT).contains(&request.limit) {
         let detail = format!("The limit is 1 to {MAX_LIMIT}.");
@@ -48,8 +48,8 @@ pub(crate) async fn list(service: Service, request: ListGrants) -> Result<Grants
 
 /// Shows one grant.
 #[instrument(skip_all, name = "grant.get", fields(grant.id = %request.grant_id))]
-pub(crate) async fn get(service: Service, request: GetGrant) -> Result<OneGrant, Refusal> {
-    let mut tx = store::begin(&service.pool).await?;
+pub(crate) async fn get(state: State, request: GetGrant) -> Result<OneGrant, Refusal> {
+    let mut tx = store::begin(&state.pool).await?;
     let known = caller::look_up(&mut tx, &request.caller).await?;
     let selection =
         Selection { viewer: viewer(&known), ..Selection::one(known.tenant_id, request.grant_id) };

@@ -25,7 +25,7 @@ use crate::{
         lifecycle,
         policy::{Ask, Requester, Terms},
     },
-    service::Service,
+    state::State,
     store::{self, NewGrant},
 };
 
@@ -34,11 +34,8 @@ use crate::{
 /// The same message again answers with the grant that it made, and without a receipt: it changed
 /// nothing.
 #[instrument(skip_all, name = "grant.request", fields(grant.id = %request.grant_id))]
-pub(crate) async fn request(
-    service: Service,
-    request: RequestGrant,
-) -> Result<GrantReceipt, Refusal> {
-    let mut tx = store::begin(&service.pool).await?;
+pub(crate) async fn request(state: State, request: RequestGrant) -> Result<GrantReceipt, Refusal> {
+    let mut tx = store::begin(&state.pool).await?;
     let known = caller::lock(&mut tx, &request.caller, None).await?;
     if let Some(earlier) = store::find(&mut tx, known.tenant_id, request.grant_id).await?
         && earlier.grant.user.id == known.user_id
@@ -60,7 +57,7 @@ pub(crate) async fn request(
         }
     };
     insert(&mut tx, &known, &request, terms).await?;
-    let read_at = service.reading();
+    let read_at = state.reading();
     let snapshot = store::find(&mut tx, known.tenant_id, request.grant_id)
         .await?
         .ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
@@ -85,7 +82,7 @@ pub(crate) async fn request(
         cause: Cause::GrantActivated,
     };
     let entry = revocation::commit(tx, change).await.map_err(failed)?;
-    service.receipt(entry, snapshot, read_at).await
+    state.receipt(entry, snapshot, read_at).await
 }
 
 async fn judge<'a>(

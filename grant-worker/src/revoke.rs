@@ -24,17 +24,14 @@ use crate::{
         lifecycle::{self, Event},
         wording,
     },
-    service::Service,
+    state::State,
     store,
 };
 
 /// Ends a grant, and answers once no edge acts on it any more.
 #[instrument(skip_all, name = "grant.revoke", fields(grant.id = %request.grant_id))]
-pub(crate) async fn revoke(
-    service: Service,
-    request: RevokeGrant,
-) -> Result<GrantReceipt, Refusal> {
-    let mut tx = store::begin(&service.pool).await?;
+pub(crate) async fn revoke(state: State, request: RevokeGrant) -> Result<GrantReceipt, Refusal> {
+    let mut tx = store::begin(&state.pool).await?;
     let owner = store::owner(&mut tx, request.grant_id).await?;
     let known = caller::lock(&mut tx, &request.caller, owner).await?;
     let (grant, comment) = match judge(&mut tx, &known, &request).await {
@@ -52,7 +49,7 @@ pub(crate) async fn revoke(
     if !store::revoke(&mut tx, grant.id, known.user_id, comment).await? {
         return Err(lifecycle::ended());
     }
-    let read_at = service.reading();
+    let read_at = state.reading();
     let snapshot = store::find(&mut tx, known.tenant_id, grant.id)
         .await?
         .ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
@@ -72,7 +69,7 @@ pub(crate) async fn revoke(
         cause: Cause::GrantRevoked,
     };
     let entry = revocation::commit(tx, change).await.map_err(failed)?;
-    service.receipt(entry, snapshot, read_at).await
+    state.receipt(entry, snapshot, read_at).await
 }
 
 /// Permission, then the object, then what was said, then the state.

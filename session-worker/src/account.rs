@@ -7,7 +7,7 @@ use shared::{
 };
 use tracing::instrument;
 
-use crate::{service::State, session::store};
+use crate::{session::store, state::State};
 
 /// The caller, as the caller sees it.
 #[instrument(skip_all, name = "account.me")]

@@ -10,7 +10,7 @@ use shared::{
 use time::OffsetDateTime;
 use tracing::instrument;
 
-use crate::service::State;
+use crate::state::State;
 
 /// Most entries in one answer.
 const MOST: u32 = 200;

@@ -13,5 +13,6 @@ mod revocation;
 mod service;
 mod session;
 mod sign_in;
+mod state;
 
 pub use self::{config::Config, service::run};

@@ -1,22 +1,18 @@
 //! Which subject goes to which handler, and everything that runs beside them.
 
-use std::sync::Arc;
-
 use shared::{
     bus::{Bus, Server},
-    clock::Clock,
     database,
     message::{account, audit, edge, revocation, session},
-    runtime::{self, health},
+    runtime,
     subject::Identity,
 };
-use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, account as accounts, audit as record, password::Hashing, revocation::Revocations,
-    session as sessions, sign_in,
+    session as sessions, sign_in, state::State,
 };
 
 /// Connections for leases, beacons, fences and receipts alone: they never wait behind what anybody
@@ -25,18 +21,6 @@ const LEASE_CONNECTIONS: u32 = 4;
 /// Connections for looking sessions up alone, which anybody can cause with made-up tokens.
 const RESOLVE_CONNECTIONS: u32 = 8;
 
-/// What every handler is given.
-#[derive(Clone)]
-pub(crate) struct State {
-    pub(crate) pool: PgPool,
-    pub(crate) resolve_pool: PgPool,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) revocations: Revocations,
-    pub(crate) hashing: Hashing,
-    pub(crate) idle_seconds: u32,
-    pub(crate) absolute_seconds: u32,
-}
-
 /// Runs session-worker until it is told to stop.
 pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()> {
     let bus = Bus::connect(&config.bus, Identity::SessionWorker).await?;
@@ -44,7 +28,7 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
         database::connect(&config.database.database_url, config.database.database_connections)?;
     let own_pool = |connections| database::connect(&config.database.database_url, connections);
     let state = State {
-        pool: pool.clone(),
+        pool,
         resolve_pool: own_pool(RESOLVE_CONNECTIONS)?,
         clock: context.clock.clone(),
         revocations: Revocations::new(
@@ -65,14 +49,8 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
     tasks.spawn(state.revocations.clone().watch(context.stop.clone()));
     tasks.spawn(sessions::hear_touches(state.clone(), bus.clone(), context.stop.clone()));
     if let Some(listen) = config.health_listen {
-        let ready = {
-            let bus = bus.clone();
-            move || {
-                let (bus, pool) = (bus.clone(), pool.clone());
-                async move { bus.is_connected() && database::is_ready(&pool).await }
-            }
-        };
-        tasks.spawn(health::serve(listen, context.stop.clone(), ready));
+        let stop = context.stop.clone();
+        tasks.spawn(database::serve_health(listen, stop, bus.clone(), state.pool.clone()));
     }
     let server = serve(&bus, &state, &context).await?;
     tasks.spawn(async move {

@@ -31,7 +31,7 @@ use shared::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, instrument};
 
-use crate::service::State;
+use crate::state::State;
 
 /// Most sessions that one message may touch.
 const TOUCHED_AT_ONCE: usize = 1_000;

@@ -16,7 +16,7 @@ use shared::{
 };
 use tracing::{Instrument as _, instrument};
 
-use crate::{operator::normalise, service::State, session::store};
+use crate::{operator::normalise, session::store, state::State};
 
 /// Longest password, in characters (ASVS 5.0, 6.2.9).
 const LONGEST_PASSWORD: usize = 128;

@@ -8,7 +8,7 @@ pub mod audit;
 pub mod caller;
 pub mod revocation;
 
-use std::{str::FromStr as _, time::Duration};
+use std::{net::SocketAddr, str::FromStr as _, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{
@@ -16,9 +16,14 @@ use sqlx::{
     migrate::MigrateError,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::refusal::{Code, Refusal};
+use crate::{
+    bus::Bus,
+    refusal::{Code, Refusal},
+    runtime::health,
+};
 
 /// A transaction.
 pub type Transaction = sqlx::Transaction<'static, Postgres>;
@@ -57,9 +62,23 @@ pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
 }
 
 /// Whether the database answers, within a second.
-pub async fn is_ready(pool: &PgPool) -> bool {
+async fn is_ready(pool: &PgPool) -> bool {
     let ping = sqlx::query("SELECT 1").execute(pool);
     matches!(tokio::time::timeout(Duration::from_secs(1), ping).await, Ok(Ok(_)))
+}
+
+/// Serves `/healthz` and `/readyz` of a worker: ready while bus and database answer.
+pub async fn serve_health(
+    listen: SocketAddr,
+    stop: CancellationToken,
+    bus: Bus,
+    pool: PgPool,
+) -> anyhow::Result<()> {
+    health::serve(listen, stop, move || {
+        let (bus, pool) = (bus.clone(), pool.clone());
+        async move { bus.is_connected() && is_ready(&pool).await }
+    })
+    .await
 }
 
 /// What is told when a statement failed. The failure itself goes to the log, here and only here.

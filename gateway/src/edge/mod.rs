@@ -1,7 +1,7 @@
 //! This process as an edge: the cached sessions, the lease, and the decision.
 //!
-//! The rules are those of [`shared::lease::edge`]. Here they meet the cache ([`cache`]), and the bus
-//! ([`driver`]). Rule numbers are those of the protocol in `ARCHITECTURE.md`.
+//! The rules are those of [`shared::lease::edge`]. Here they meet the cache (`cache`), and the bus
+//! (`driver`). Rule numbers are those of the protocol in `ARCHITECTURE.md`.
 
 mod cache;
 mod driver;

@@ -11,9 +11,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     State,
     caller::Signed,
-    openapi,
     parameters::{Parameters, page},
     problem::Refused,
+    responses,
 };
 
 pub(super) fn routes() -> OpenApiRouter<State> {
@@ -47,7 +47,7 @@ struct Which {
 #[utoipa::path(
     get, path = "/v1/audit", tag = "Audit", operation_id = "listAuditEntries",
     params(Which),
-    responses((status = 200, description = "The entries.", body = AuditEntries), openapi::Signed),
+    responses((status = 200, description = "The entries.", body = AuditEntries), responses::Signed),
 )]
 async fn list(
     extract::State(state): extract::State<State>,

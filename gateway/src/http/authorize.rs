@@ -14,7 +14,7 @@ use shared::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{credential::credential, openapi, problem::Refused};
+use super::{credential::credential, problem::Refused, responses};
 use crate::edge::{Decision, Edge, Undecided};
 
 /// The one route, for any method, those that no document can name included.
@@ -69,7 +69,7 @@ pub(super) fn routes() -> OpenApiRouter<Edge> {
                 ("X-Auth-Emergency-Expires" = String, description = "When that grant ends (RFC 3339), or empty."),
             ),
         ),
-        openapi::Authorizing,
+        responses::Authorizing,
     ),
 )]
 async fn authorize(State(edge): State<Edge>, request: Request) -> Response {

@@ -21,9 +21,9 @@ use super::{
     State,
     body::{Body, Nothing},
     caller::Signed,
-    openapi,
     parameters::{Id, Parameters, page},
     problem::Refused,
+    responses,
 };
 
 /// The shortest grant, in seconds.
@@ -70,7 +70,7 @@ struct Asked {
             status = 201, description = "The grant, with the receipt of the edges if it is active.",
             body = GrantReceipt, headers(("Location" = String, description = "The grant.")),
         ),
-        openapi::Signed, openapi::WithBody, openapi::Requesting,
+        responses::Signed, responses::WithBody, responses::Requesting,
     ),
 )]
 async fn request(
@@ -119,7 +119,7 @@ struct Which {
 #[utoipa::path(
     get, path = "/v1/emergency/grants", tag = "Emergency access", operation_id = "listGrants",
     params(Which),
-    responses((status = 200, description = "The grants.", body = Grants), openapi::Signed),
+    responses((status = 200, description = "The grants.", body = Grants), responses::Signed),
 )]
 async fn list(
     extract::State(state): extract::State<State>,
@@ -142,7 +142,7 @@ async fn list(
     params(("id" = GrantId, Path, description = "The grant.")),
     responses(
         (status = 200, description = "The grant.", body = OneGrant),
-        openapi::Signed, openapi::About,
+        responses::Signed, responses::About,
     ),
 )]
 async fn get(
@@ -172,7 +172,7 @@ struct Ending {
     request_body = Option<Ending>,
     responses(
         (status = 200, description = "Ended, with the receipt of the edges.", body = GrantReceipt),
-        openapi::Signed, openapi::About, openapi::WithBody, openapi::Ended,
+        responses::Signed, responses::About, responses::WithBody, responses::Ended,
     ),
 )]
 async fn revoke(

@@ -4,7 +4,7 @@ use axum::extract;
 use shared::refusal::{Code, Refusal};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{State, openapi, problem::Refused};
+use super::{State, problem::Refused, responses};
 
 pub(super) fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::default().routes(routes!(healthz)).routes(routes!(readyz))
@@ -24,7 +24,7 @@ async fn healthz() -> &'static str {
     get, path = "/readyz", tag = "Edge", operation_id = "readyz", security(()),
     responses(
         (status = 200, description = "It can.", body = String, content_type = "text/plain"),
-        openapi::NotReady,
+        responses::NotReady,
     ),
 )]
 async fn readyz(extract::State(state): extract::State<State>) -> Result<&'static str, Refused> {

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    State, body::Nothing, caller::Signed, openapi, parameters::Parameters, problem::Refused,
+    State, body::Nothing, caller::Signed, parameters::Parameters, problem::Refused, responses,
 };
 
 pub(super) fn routes() -> OpenApiRouter<State> {
@@ -41,7 +41,7 @@ struct Account {
 /// Who one is, what one may do, and which grant raises one's role.
 #[utoipa::path(
     get, path = "/v1/me", tag = "Sign-in", operation_id = "me",
-    responses((status = 200, description = "The caller.", body = Account), openapi::Signed),
+    responses((status = 200, description = "The caller.", body = Account), responses::Signed),
 )]
 async fn me(
     extract::State(state): extract::State<State>,

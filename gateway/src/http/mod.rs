@@ -16,6 +16,7 @@ mod me;
 mod openapi;
 mod parameters;
 mod problem;
+mod responses;
 mod serve;
 mod sessions;
 mod sign_in;

@@ -11,9 +11,9 @@ use super::{
     State,
     body::{Body, Nothing},
     caller::Signed,
-    openapi,
     parameters::{Id, Ids, Parameters},
     problem::Refused,
+    responses,
 };
 
 pub(super) fn routes() -> OpenApiRouter<State> {
@@ -29,7 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<State> {
 /// One's own live sessions, the current one first, then by last activity.
 #[utoipa::path(
     get, path = "/v1/sessions", tag = "Sessions", operation_id = "listSessions",
-    responses((status = 200, description = "The sessions.", body = Sessions), openapi::Signed),
+    responses((status = 200, description = "The sessions.", body = Sessions), responses::Signed),
 )]
 async fn list(
     extract::State(state): extract::State<State>,
@@ -45,7 +45,7 @@ async fn list(
     params(("id" = SessionId, Path, description = "The session.")),
     responses(
         (status = 200, description = "Ended, with the receipt of the edges.", body = Revoked),
-        openapi::Signed, openapi::About, openapi::WithBody,
+        responses::Signed, responses::About, responses::WithBody,
     ),
 )]
 async fn revoke(
@@ -65,7 +65,7 @@ async fn revoke(
     request_body = Option<Nothing>,
     responses(
         (status = 200, description = "Ended, with the receipt of the edges.", body = RevokedAll),
-        openapi::Signed, openapi::WithBody,
+        responses::Signed, responses::WithBody,
     ),
 )]
 async fn revoke_others(
@@ -85,7 +85,7 @@ async fn revoke_others(
     params(("id" = UserId, Path, description = "The user.")),
     responses(
         (status = 200, description = "The sessions.", body = Sessions),
-        openapi::Signed, openapi::About,
+        responses::Signed, responses::About,
     ),
 )]
 async fn list_of_user(
@@ -108,7 +108,7 @@ async fn list_of_user(
     ),
     responses(
         (status = 200, description = "Ended, with the receipt of the edges.", body = Revoked),
-        openapi::Signed, openapi::About, openapi::WithBody,
+        responses::Signed, responses::About, responses::WithBody,
     ),
 )]
 async fn revoke_of_user(
@@ -131,7 +131,7 @@ async fn revoke_of_user(
     request_body = Option<Nothing>,
     responses(
         (status = 200, description = "Ended, with the receipt of the edges.", body = RevokedAll),
-        openapi::Signed, openapi::About, openapi::WithBody,
+        responses::Signed, responses::About, responses::WithBody,
     ),
 )]
 async fn revoke_all_of_user(

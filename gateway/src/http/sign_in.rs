@@ -19,9 +19,9 @@ use super::{
     body::{Body, Nothing},
     caller::{Signed, Visitor},
     credential::{clear_cookie, set_cookie},
-    openapi,
     parameters::Parameters,
     problem::Refused,
+    responses,
 };
 
 pub(super) fn routes() -> OpenApiRouter<State> {
@@ -79,7 +79,7 @@ struct LoggedIn {
             status = 200, description = "Signed in.", body = LoggedIn,
             headers(("Set-Cookie" = String, description = "The token, where the transport is `cookie`.")),
         ),
-        openapi::SigningIn,
+        responses::SigningIn,
     ),
 )]
 async fn login(
@@ -111,7 +111,7 @@ async fn login(
             status = 204, description = "Signed out.",
             headers(("Set-Cookie" = String, description = "Takes the cookie back.")),
         ),
-        openapi::Signed, openapi::WithBody,
+        responses::Signed, responses::WithBody,
     ),
 )]
 async fn logout(

@@ -1,0 +1,96 @@
+//! What calls may be refused with, by kind of call, for the document of the API.
+
+use std::collections::BTreeMap;
+
+use utoipa::{
+    IntoResponses,
+    openapi::{ContentBuilder, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder},
+};
+
+use super::problem;
+
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident { $($status:literal: $description:literal,)* })*) => {$(
+        $(#[$doc])*
+        pub(super) struct $name;
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                BTreeMap::from([$(($status.to_owned(), problem_response($status, $description)),)*])
+            }
+        }
+    )*};
+}
+
+problems! {
+    /// What any call on behalf of somebody may be refused with.
+    Signed {
+        "400": "The request is malformed (`bad-request`).",
+        "401": "No token, or none with a live session (`unauthenticated`).",
+        "403": "Not permitted (`forbidden`), from another site (`csrf`), or the session may only \
+                enrol a second factor (`enrollment-required`).",
+        "500": "A fault of ours (`internal`).",
+        "503": "A component is out of reach (`unavailable`).",
+    }
+    /// What a call with a body may be refused with as well.
+    WithBody {
+        "413": "The body is over 64 KiB (`payload-too-large`).",
+    }
+    /// What a call about one object may be refused with as well.
+    About {
+        "404": "There is no such object for the caller (`not-found`).",
+    }
+    /// What signing in may be refused with.
+    SigningIn {
+        "400": "The request is malformed (`bad-request`).",
+        "401": "Wrong tenant, email or password (`invalid-credentials`).",
+        "403": "From another site (`csrf`).",
+        "413": "The body is over 64 KiB (`payload-too-large`).",
+        "429": "Too many failures (`too-many-attempts`).",
+        "500": "A fault of ours (`internal`).",
+        "503": "A component is out of reach (`unavailable`).",
+    }
+    /// What a request for a grant may be refused with as well.
+    Requesting {
+        "403": "Not permitted (`forbidden`), not by the policy (`not-a-requester`), from another site \
+                (`csrf`), or the session may only enrol a second factor (`enrollment-required`).",
+        "409": "As many active grants as the policy allows (`too-many-active`), or another conflict \
+                (`conflict`).",
+        "422": "The reason is missing (`reason-required`) or says too little (`reason-too-weak`), or \
+                the policy does not allow the duration (`duration-too-long`).",
+    }
+    /// What `/authorize` may refuse with.
+    Authorizing {
+        "400": "The query demands something unknown (`bad-request`).",
+        "401": "No token, or none with a live session (`unauthenticated`).",
+        "403": "Short of what is demanded (`forbidden`), or the session may only enrol a second factor \
+                (`enrollment-required`).",
+        "500": "A fault of ours (`internal`).",
+        "503": "This edge has no lease (`edge-fenced`), or the session could not be looked up \
+                (`unavailable`).",
+    }
+    /// What a probe for readiness may be refused with.
+    NotReady {
+        "503": "No bus (`unavailable`) or no lease (`edge-fenced`).",
+    }
+    /// What the end of a grant may be refused with as well.
+    Ended {
+        "409": "The grant has ended already (`grant-ended`).",
+    }
+}
+
+/// A response that holds a problem document.
+pub(super) fn problem_response(status: &str, description: &str) -> RefOr<Response> {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let response =
+        ResponseBuilder::new().description(description).content(problem::MEDIA_TYPE, content);
+    let header = |text| HeaderBuilder::new().description(Some(text)).build();
+    let response = match status {
+        "401" => response.header("WWW-Authenticate", header("Always `Bearer`.")),
+        "429" | "503" => {
+            response.header("Retry-After", header("Seconds after which to try again."))
+        }
+        _ => response,
+    };
+    response.build().into()
+}

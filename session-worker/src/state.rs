@@ -1,0 +1,23 @@
+//! What every handler is given.
+
+use std::sync::Arc;
+
+use shared::clock::Clock;
+use sqlx::PgPool;
+
+use crate::{password::Hashing, revocation::Revocations};
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct State {
+    pub(crate) pool: PgPool,
+    /// For looking sessions up alone.
+    pub(crate) resolve_pool: PgPool,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) revocations: Revocations,
+    pub(crate) hashing: Hashing,
+    /// How long a new session may be unused.
+    pub(crate) idle_seconds: u32,
+    /// How long a new session lives at most.
+    pub(crate) absolute_seconds: u32,
+}
