@@ -46,3 +46,23 @@ impl ServiceConfig for Config {
         self.edge.to_string()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use shared::runtime::config;
+
+    use super::*;
+
+    #[test]
+    fn options_come_from_a_file_too() {
+        let file = "edge = 'eu-1'\nlisten = '127.0.0.1:9'\npublic-origin = 'https://a.test'";
+        let file = Some((Path::new("gateway.toml"), file));
+        let config: Config =
+            config::from(&["gateway"], file, &["BREAKGLASS_LOG".into()]).expect("parses");
+        assert_eq!(config.edge.to_string(), "eu-1");
+        assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 9)));
+        assert_eq!(config.public_origins, ["https://a.test"]);
+    }
+}

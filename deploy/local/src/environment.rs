@@ -6,7 +6,7 @@ use std::{
 };
 
 /// What every child inherits, where it is set.
-const INHERITED: [&str; 3] = ["PATH", "RUST_LOG", "BREAKGLASS_LOG"];
+const INHERITED: [&str; 2] = ["PATH", "BREAKGLASS_LOG"];
 
 /// Where packages put servers although users' `PATH` may lack it.
 const MORE_PLACES: [&str; 5] =

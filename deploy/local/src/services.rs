@@ -108,7 +108,8 @@ fn service(around: &Surroundings<'_>, program: &str, key: &Key, log: PathBuf) ->
         leash: true,
         orphaned: Orphaned::Kill,
         stop: Signal::TERM,
-        grace: Duration::from_secs(10),
+        // Longer than a service takes at worst: its drain of `runtime::SHUTDOWN`, then the flush.
+        grace: Duration::from_secs(15),
     }
 }
 

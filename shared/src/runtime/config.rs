@@ -2,16 +2,15 @@
 
 use std::{
     collections::HashSet,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
-use clap::{Arg, Command, Parser};
+use clap::{Arg, ArgAction, Command, Parser};
 
 const PREFIX: &str = "BREAKGLASS_";
-/// Variables with the prefix that are not options: set by whoever starts services.
-const NOT_OPTIONS: [&str; 1] = ["BREAKGLASS_LOG"];
 
 /// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -40,14 +39,26 @@ pub enum ConfigError {
         /// The key.
         key: String,
     },
-    /// A value that is neither text, number nor truth value.
-    #[error("{origin}: {key} is not a text, a number, true or false")]
+    /// A key that is there in both of its spellings, with `-` and with `_`.
+    #[error("{origin}: {key} is there twice")]
+    Twice {
+        /// The file.
+        origin: String,
+        /// The key.
+        key: String,
+    },
+    /// A value that is neither text, whole number nor truth value; nor a list of these for an
+    /// option that may be given several times.
+    #[error("{origin}: {key} is not a text, a whole number, true or false")]
     Value {
         /// The file.
         origin: String,
         /// The key.
         key: String,
     },
+    /// The options together are refused, or ask for help.
+    #[error(transparent)]
+    Options(#[from] clap::Error),
     /// The address of the NATS server cannot be used.
     #[error("the NATS server {url} cannot be used")]
     NatsUrl {
@@ -66,100 +77,224 @@ pub enum ConfigError {
 }
 
 /// Reads the configuration of this process. Prints help or a wrong flag and exits, as clap does.
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
 pub fn load<C: Parser>() -> Result<C, ConfigError> {
-    let environment: Vec<_> = std::env::vars().map(|(key, _)| key).collect();
-    let file = std::env::args_os().skip_while(|arg| arg != "--config").nth(1);
-    let file = file.or_else(|| std::env::var("BREAKGLASS_CONFIG").ok().map(OsString::from));
-    let mut command = C::command().arg(
+    let args: Vec<_> = std::env::args_os().collect();
+    let variables: Vec<_> = std::env::vars_os().map(|(name, _)| name).collect();
+    let path = file_flag(&args).or_else(|| std::env::var_os("BREAKGLASS_CONFIG"));
+    let path = path.map(PathBuf::from);
+    let text = path.as_ref().map(|path| {
+        std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.clone(), source })
+    });
+    let text = text.transpose()?;
+    match from(&args, path.as_deref().zip(text.as_deref()), &variables) {
+        Err(ConfigError::Options(error)) => error.exit(),
+        result => result,
+    }
+}
+
+/// Makes a configuration of the arguments (the program's name comes first), of a file's path and
+/// text, and of the names of the variables that are set; their values are clap's to read.
+pub fn from<C: Parser>(
+    args: &[impl AsRef<OsStr>],
+    file: Option<(&Path, &str)>,
+    variables: &[OsString],
+) -> Result<C, ConfigError> {
+    let mut command = C::command();
+    if let Some((path, text)) = file {
+        command = with_file(command, path, text)?;
+    }
+    let command = command.arg(
         Arg::new("config")
             .long("config")
             .env("BREAKGLASS_CONFIG")
+            .value_parser(clap::value_parser!(PathBuf))
             .help("TOML file with options; environment and flags go before it"),
     );
-    if let Some(path) = file.map(PathBuf::from) {
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
-        command = with_file(command, &path, &text)?;
-    }
-    refuse_unknown(&command, &environment)?;
-    let matches = command.get_matches();
-    C::from_arg_matches(&matches).map_err(|error| error.exit())
+    refuse_unknown(&command, variables)?;
+    let matches = command.try_get_matches_from(args.iter().map(AsRef::as_ref))?;
+    Ok(C::from_arg_matches(&matches)?)
 }
 
-/// The options of a file become the defaults of the command.
-fn with_file(command: Command, path: &Path, text: &str) -> Result<Command, ConfigError> {
+/// What `--config` names, in one word or two.
+fn file_flag(args: &[OsString]) -> Option<OsString> {
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        if arg == "--config" {
+            return args.next().cloned();
+        }
+        if let Some(path) = arg.as_bytes().strip_prefix(b"--config=") {
+            return Some(OsStr::from_bytes(path).to_owned());
+        }
+    }
+    None
+}
+
+/// The options of a file become the defaults of the command. Keys are spelled as flags are;
+/// `_` may stand for `-`.
+fn with_file(mut command: Command, path: &Path, text: &str) -> Result<Command, ConfigError> {
     let table: toml::Table = toml::from_str(text)
         .map_err(|source| ConfigError::Toml { path: path.to_owned(), source })?;
     let origin = path.display().to_string();
-    table.into_iter().try_fold(command, |command, (key, value)| {
-        let id = key.replace('-', "_");
-        if !command.get_arguments().any(|arg| arg.get_id() == id.as_str()) {
-            return Err(ConfigError::UnknownKey { origin: origin.clone(), key });
+    for (key, value) in &table {
+        let flag = key.replace('_', "-");
+        if *key != flag && table.contains_key(&flag) {
+            return Err(ConfigError::Twice { origin, key: flag });
         }
-        let text = match value {
-            toml::Value::String(text) => text,
-            toml::Value::Integer(number) => number.to_string(),
-            toml::Value::Boolean(truth) => truth.to_string(),
-            _ => return Err(ConfigError::Value { origin: origin.clone(), key }),
+        let Some(arg) = command.get_arguments().find(|arg| arg.get_long() == Some(&flag)) else {
+            return Err(ConfigError::UnknownKey { origin, key: key.clone() });
         };
-        Ok(command.mut_arg(id, |arg| arg.default_value(text)))
-    })
+        let repeatable = matches!(arg.get_action(), ArgAction::Append);
+        let Some(values) = texts(value, repeatable) else {
+            return Err(ConfigError::Value { origin, key: key.clone() });
+        };
+        let id = arg.get_id().clone();
+        command = command.mut_arg(id, |arg| {
+            // What help hides of the environment, it hides of the file.
+            let secret = arg.is_hide_env_values_set();
+            arg.required(false).hide_default_value(secret).default_values(values)
+        });
+    }
+    Ok(command)
 }
 
-fn refuse_unknown(command: &Command, environment: &[String]) -> Result<(), ConfigError> {
-    let known: HashSet<_> = command
-        .get_arguments()
-        .filter_map(|arg| arg.get_env()?.to_str().map(str::to_owned))
-        .collect();
-    let unknown = environment
-        .iter()
-        .filter(|key| key.starts_with(PREFIX) && !NOT_OPTIONS.contains(&key.as_str()))
-        .find(|key| !known.contains(*key));
-    match unknown {
-        Some(key) => {
-            Err(ConfigError::UnknownKey { origin: "environment".to_owned(), key: key.clone() })
+/// A value, or each of a list, as a flag would have it.
+fn texts(value: &toml::Value, repeatable: bool) -> Option<Vec<String>> {
+    match value {
+        toml::Value::String(text) => Some(vec![text.clone()]),
+        toml::Value::Integer(number) => Some(vec![number.to_string()]),
+        toml::Value::Boolean(truth) => Some(vec![truth.to_string()]),
+        toml::Value::Array(values) if repeatable => {
+            let texts = values.iter().map(|value| texts(value, false));
+            texts.collect::<Option<Vec<_>>>().map(|texts| texts.concat())
         }
+        _ => None,
+    }
+}
+
+fn refuse_unknown(command: &Command, variables: &[OsString]) -> Result<(), ConfigError> {
+    let known: HashSet<_> = command.get_arguments().filter_map(Arg::get_env).collect();
+    let ours = variables.iter().filter(|name| name.as_bytes().starts_with(PREFIX.as_bytes()));
+    match ours.map(OsString::as_os_str).find(|name| !known.contains(name)) {
+        Some(name) => Err(ConfigError::UnknownKey {
+            origin: "environment".to_owned(),
+            key: name.to_string_lossy().into_owned(),
+        }),
         None => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory as _, FromArgMatches as _};
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use clap::CommandFactory as _;
 
     use super::*;
 
     #[derive(Debug, Parser)]
     struct Options {
+        #[arg(long, env = "BREAKGLASS_TEST_EDGE", hide_env_values = true)]
+        edge: String,
         #[arg(long, env = "BREAKGLASS_TEST_REGION", default_value = "here")]
         region: String,
         #[arg(long, default_value_t = 5)]
         lease_ms: u64,
         #[arg(long)]
         quiet: bool,
+        #[arg(long = "public-origin", value_delimiter = ',')]
+        public_origins: Vec<String>,
     }
 
     fn parse(file: &str, flags: &[&str]) -> Result<Options, ConfigError> {
-        let command = with_file(Options::command(), Path::new("x.toml"), file)?;
-        let matches = command.get_matches_from([&["x"], flags].concat());
-        Ok(Options::from_arg_matches(&matches).expect("valid"))
+        from(&[&["x"], flags].concat(), Some((Path::new("x.toml"), file)), &[])
+    }
+
+    fn parsed(file: &str, flags: &[&str]) -> Options {
+        parse(&format!("edge = 'e'\n{file}"), flags).expect("parses")
     }
 
     #[test]
     fn a_file_goes_before_defaults_and_flags_before_the_file() {
-        let options = parse("region = 'there'\nlease-ms = 7\nquiet = true", &["--lease-ms", "9"]);
-        let options = options.expect("parses");
+        let options = parsed("region = 'there'\nlease-ms = 7\nquiet = true", &["--lease-ms", "9"]);
         assert_eq!((options.region.as_str(), options.lease_ms, options.quiet), ("there", 9, true));
     }
 
     #[test]
-    fn unknown_keys_are_refused() {
-        assert!(parse("regoin = 'there'", &[]).is_err());
-        assert!(parse("region = ['a']", &[]).is_err());
-        let environment = |key: &str| refuse_unknown(&Options::command(), &[key.to_owned()]);
-        assert!(environment("BREAKGLASS_TEST_REGOIN").is_err());
-        assert!(environment("BREAKGLASS_TEST_REGION").is_ok());
-        assert!(environment("HOME").is_ok());
+    fn a_file_gives_what_is_required() {
+        assert!(matches!(parse("", &[]), Err(ConfigError::Options(_))));
+        assert_eq!(parse("edge = 'filed'", &[]).expect("parses").edge, "filed");
+        assert_eq!(parse("edge = 'filed'", &["--edge", "e"]).expect("parses").edge, "e");
+    }
+
+    #[test]
+    fn keys_are_the_names_of_flags() {
+        assert_eq!(parsed("public-origin = 'a'", &[]).public_origins, ["a"]);
+        assert!(matches!(
+            parse("public-origins = 'a'", &[]),
+            Err(ConfigError::UnknownKey { key, .. }) if key == "public-origins"
+        ));
+        assert_eq!(parsed("lease_ms = 7", &[]).lease_ms, 7);
+        let twice = parse("lease_ms = 7\nlease-ms = 8", &[]);
+        assert!(matches!(twice, Err(ConfigError::Twice { key, .. }) if key == "lease-ms"));
+        assert!(matches!(parse("config = 'y'", &[]), Err(ConfigError::UnknownKey { .. })));
+    }
+
+    #[test]
+    fn flags_replace_the_list_of_a_file() {
+        for list in ["'a,b'", "['a', 'b']"] {
+            let file = format!("public-origin = {list}");
+            assert_eq!(parsed(&file, &[]).public_origins, ["a", "b"]);
+            let flags = ["--public-origin", "c", "--public-origin", "d"];
+            assert_eq!(parsed(&file, &flags).public_origins, ["c", "d"]);
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_refused() {
+        for value in ["['a']", "{ a = 1 }", "1.5"] {
+            let result = parse(&format!("region = {value}"), &[]);
+            assert!(matches!(result, Err(ConfigError::Value { .. })), "{value}");
+        }
+        let nested = parse("public-origin = [['a']]", &[]);
+        assert!(matches!(nested, Err(ConfigError::Value { .. })));
+        let no_number = parse("edge = 'e'\nlease-ms = 'soon'", &[]);
+        assert!(matches!(no_number, Err(ConfigError::Options(_))));
+    }
+
+    #[test]
+    fn the_file_is_named_in_one_word_or_two() {
+        let flag = |args: &[&str]| file_flag(&args.iter().map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(flag(&["x", "--quiet", "--config", "f"]), Some("f".into()));
+        assert_eq!(flag(&["x", "--config=f=g", "--quiet"]), Some("f=g".into()));
+        assert_eq!(flag(&["x", "--config"]), None);
+        assert_eq!(flag(&["x", "--configure", "f"]), None);
+        assert!(parse("edge = 'e'", &["--config=x.toml"]).is_ok());
+        assert!(parse("edge = 'e'", &["--config", "x.toml"]).is_ok());
+    }
+
+    #[test]
+    fn unknown_variables_are_refused() {
+        let variable = |name: OsString| refuse_unknown(&Options::command(), &[name]);
+        assert!(variable("BREAKGLASS_TEST_REGOIN".into()).is_err());
+        assert!(variable("BREAKGLASS_TEST_REGION".into()).is_ok());
+        assert!(variable("HOME".into()).is_ok());
+    }
+
+    #[test]
+    fn variables_need_not_be_text() {
+        let variable = |name: &[u8]| {
+            let name = OsString::from_vec(name.to_owned());
+            refuse_unknown(&Options::command(), &[name])
+        };
+        assert!(variable(b"NAME_\xff").is_ok());
+        assert!(variable(b"BREAKGLASS_\xff").is_err());
+    }
+
+    #[test]
+    fn help_hides_the_secrets_of_a_file() {
+        let help = parse("edge = 'secret'\nregion = 'there'", &["--help"]);
+        let help = help.expect_err("help is no configuration").to_string();
+        assert!(help.contains("there") && !help.contains("secret"), "{help}");
     }
 }
