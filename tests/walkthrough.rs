@@ -3,6 +3,7 @@
 
 use std::{
     env, fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -12,7 +13,10 @@ use anyhow::{Context as _, ensure};
 use local::{ports, process::Signal};
 use rustix::process::{Pid, kill_process};
 use serde_json::Value;
-use shared::random;
+use shared::{
+    clock::{Clock as _, SystemClock},
+    random,
+};
 use tempfile::TempDir;
 use tests::{eventually, scratch};
 use tokio::{
@@ -31,6 +35,8 @@ const TO_STOP: Duration = Duration::from_secs(30);
 /// The addresses and the directory in the text, instead of which the test has others.
 const PORTS: [u16; 3] = [8080, 8081, 8082];
 const DATA: &str = ".local/";
+/// How the launcher begins.
+const FIRST_LINE: &str = "data and logs are in ";
 
 /// Commands, and the lines that they print.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,6 +52,8 @@ async fn the_readme_does_what_it_says() -> anyhow::Result<()> {
     ensure!(blocks.len() >= 8, "the walk has {} blocks", blocks.len());
 
     let launcher = Launcher::start().await?;
+    // Past the test harness, which keeps what a passed test prints to itself.
+    writeln!(io::stderr(), "from the launcher's first line to `ready`: {:?}", launcher.took)?;
     let steps: Vec<_> = blocks.iter().map(|block| steps(&launcher.adapt(block))).collect();
     let printed = walk(&steps.iter().flatten().collect::<Vec<_>>()).await?;
     let mut printed = printed.iter();
@@ -88,6 +96,8 @@ struct Launcher {
     process: Child,
     first_port: u16,
     data: PathBuf,
+    /// From its own first line, with everything built, until it said that it was ready.
+    took: Duration,
     _dir: TempDir,
 }
 
@@ -107,8 +117,13 @@ impl Launcher {
             command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let stdout = process.stdout.take().context("it is piped")?;
         let mut lines = BufReader::new(stdout).lines();
+        let mut began = None;
         let ready = async {
             while let Some(line) = lines.next_line().await? {
+                // Before this it is `up` that speaks, of what it installs.
+                if line.starts_with(FIRST_LINE) {
+                    began = Some(SystemClock.monotonic());
+                }
                 if line.starts_with("ready") {
                     return Ok(line);
                 }
@@ -116,12 +131,14 @@ impl Launcher {
             anyhow::bail!("the launcher ended without a word of being ready")
         };
         let ready = timeout(TO_GET_READY, ready).await.context("the launcher is not ready")??;
+        let began = began.context("the launcher's first line is another one")?;
+        let took = SystemClock.monotonic().since(began);
         for number in 0..3 {
             let url = format!("http://127.0.0.1:{}", first_port + number);
             ensure!(ready.contains(&url), "{url} is not in {ready:?}");
         }
         // Nobody reads what it says from now on; that must not disturb it.
-        Ok(Self { process, first_port, data, _dir: dir })
+        Ok(Self { process, first_port, data, took, _dir: dir })
     }
 
     /// The text with the ports and the directory of this launcher.

@@ -7,7 +7,6 @@
 mod config;
 mod expire;
 mod read;
-mod refused;
 mod request;
 mod revoke;
 pub mod rules;

@@ -3,7 +3,10 @@
 use shared::{
     database::caller::{self, Known},
     id::UserId,
-    message::grant::{GetGrant, Grants, ListGrants, OneGrant},
+    message::{
+        grant::{GetGrant, Grants, ListGrants, OneGrant},
+        page,
+    },
     refusal::{Code, Refusal},
 };
 use tracing::instrument;
@@ -38,10 +41,9 @@ pub(crate) async fn list(state: State, request: ListGrants) -> Result<Grants, Re
     };
     let found = store::select(&mut tx, selection).await?;
     store::commit(tx).await?;
-    let mut grants: Vec<_> =
+    let grants =
         found.into_iter().map(|snapshot| lifecycle::as_of(snapshot.grant, snapshot.now)).collect();
-    let more = grants.len() > request.limit as usize;
-    grants.truncate(request.limit as usize);
+    let (grants, more) = page(grants, request.limit);
     let next_cursor = grants.last().filter(|_| more).map(|grant| grant.id);
     Ok(Grants { grants, next_cursor })
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 use shared::{
     database::{
         Transaction,
-        audit::{self, Actor, Record},
+        audit::{self, Actor, Attempt, Record},
         caller::{self, Known},
         failed,
         revocation::{self, Change},
@@ -15,11 +15,11 @@ use shared::{
     },
     refusal::{Code, Refusal},
     role::Permission,
+    subject::Subject,
 };
 use tracing::instrument;
 
 use crate::{
-    refused::{self, Attempt},
     rules::{
         digest::{Asked, digest},
         lifecycle,
@@ -50,10 +50,10 @@ pub(crate) async fn request(state: State, request: RequestGrant) -> Result<Grant
             let attempt = Attempt {
                 by: &known,
                 origin: &request.caller.origin,
-                request: "grant.request",
+                request: Subject::GrantRequest,
                 target: None,
             };
-            return Err(refused::record(tx, attempt, refusal).await);
+            return Err(audit::refuse(tx, attempt, refusal).await);
         }
     };
     insert(&mut tx, &known, &request, terms).await?;

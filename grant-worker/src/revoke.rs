@@ -4,7 +4,7 @@ use serde_json::json;
 use shared::{
     database::{
         Transaction,
-        audit::{self, Actor, Record},
+        audit::{self, Actor, Attempt, Record},
         caller::{self, Known},
         failed,
         revocation::{self, Change},
@@ -14,11 +14,11 @@ use shared::{
         revocation::Cause,
     },
     refusal::Refusal,
+    subject::Subject,
 };
 use tracing::instrument;
 
 use crate::{
-    refused::{self, Attempt},
     rules::{
         access,
         lifecycle::{self, Event},
@@ -40,10 +40,10 @@ pub(crate) async fn revoke(state: State, request: RevokeGrant) -> Result<GrantRe
             let attempt = Attempt {
                 by: &known,
                 origin: &request.caller.origin,
-                request: "grant.revoke",
-                target: Some(request.grant_id),
+                request: Subject::GrantRevoke,
+                target: Some(format!("grant:{}", request.grant_id)),
             };
-            return Err(refused::record(tx, attempt, refusal).await);
+            return Err(audit::refuse(tx, attempt, refusal).await);
         }
     };
     if !store::revoke(&mut tx, grant.id, known.user_id, comment).await? {

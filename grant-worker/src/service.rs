@@ -17,8 +17,8 @@ pub(crate) async fn serve(state: State, stop: CancellationToken) -> anyhow::Resu
     server.handle::<ExpireGrant, _, _, _>(&state, expire::expire).await?;
     server.handle::<ListGrants, _, _, _>(&state, read::list).await?;
     server.handle::<GetGrant, _, _, _>(&state, read::get).await?;
-    server.drained(SHUTDOWN).await;
+    let drained = server.drained(SHUTDOWN).await;
     // What is left here is committed, and the beacon tells the edges of it.
     state.announced(crate::FLUSH).await;
-    Ok(())
+    drained
 }

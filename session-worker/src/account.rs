@@ -23,10 +23,8 @@ pub(crate) async fn me(state: State, request: Me) -> Result<Account, Refusal> {
     .await
     .map_err(failed)?;
     tx.commit().await.map_err(failed)?;
-    let mut sessions = store::live(&state.pool, Some(known.user_id)).await.map_err(failed)?;
-    sessions.retain(|session| session.id == known.session_id);
-    let mut session = sessions.pop().ok_or_else(Refusal::unauthenticated)?;
-    session.current = true;
+    let session = store::current(&state.pool, known.session_id).await.map_err(failed)?;
+    let session = session.ok_or_else(Refusal::unauthenticated)?;
     let permissions = known.permissions();
     let elevation = known.elevation.map(|elevation| elevation.grant_id);
     Ok(Account {

@@ -2,10 +2,17 @@
 
 use serde_json::Value;
 use shared::{
-    database::{caller, failed},
-    message::audit::{AuditEntries, AuditEntry, ListAudit},
+    database::{
+        audit::{self, Attempt},
+        caller, failed,
+    },
+    message::{
+        audit::{AuditEntries, AuditEntry, ListAudit},
+        page,
+    },
     refusal::{Code, Refusal},
     role::Permission,
+    subject::Subject,
 };
 use time::OffsetDateTime;
 use tracing::instrument;
@@ -21,9 +28,20 @@ pub(crate) async fn list(state: State, request: ListAudit) -> Result<AuditEntrie
     if !(1..=MOST).contains(&request.limit) {
         return Err(Refusal::new(Code::BadRequest, format!("limit is 1 to {MOST}.")));
     }
+    if request.cursor.is_some_and(|cursor| i64::try_from(cursor).is_err()) {
+        return Err(Refusal::new(Code::BadRequest, "There is no such cursor."));
+    }
     let mut tx = state.pool.begin().await.map_err(failed)?;
     let known = caller::look_up(&mut tx, &request.caller).await?;
-    known.require(Permission::AuditRead)?;
+    if let Err(refusal) = known.require(Permission::AuditRead) {
+        let attempt = Attempt {
+            by: &known,
+            origin: &request.caller.origin,
+            request: Subject::AuditList,
+            target: None,
+        };
+        return Err(audit::refuse(tx, attempt, refusal).await);
+    }
     let rows = sqlx::query!(
         r#"SELECT seq, at, actor, action, target, ip, detail AS "detail: Value", trace_id FROM audit
            WHERE tenant_id = $1
@@ -43,7 +61,7 @@ pub(crate) async fn list(state: State, request: ListAudit) -> Result<AuditEntrie
     .await
     .map_err(failed)?;
     tx.commit().await.map_err(failed)?;
-    let mut entries: Vec<_> = rows
+    let entries = rows
         .into_iter()
         .map(|row| AuditEntry {
             seq: row.seq.cast_unsigned(),
@@ -57,8 +75,7 @@ pub(crate) async fn list(state: State, request: ListAudit) -> Result<AuditEntrie
             hash: None,
         })
         .collect();
-    let more = entries.len() > request.limit as usize;
-    entries.truncate(request.limit as usize);
+    let (entries, more) = page(entries, request.limit);
     let next_cursor = entries.last().filter(|_| more).map(|entry| entry.seq.to_string());
     Ok(AuditEntries { entries, next_cursor })
 }

@@ -6,7 +6,8 @@ use shared::message::session::{Device, DeviceKind};
 pub(crate) fn describe(user_agent: Option<&str>) -> Device {
     let product = user_agent
         .and_then(|text| text.split(['/', ' ', '(']).next())
-        .filter(|name| !name.is_empty() && *name != "Mozilla");
+        .filter(|name| !name.is_empty() && *name != "Mozilla")
+        .filter(|name| name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_graphic()));
     let (kind, label) = match (product, user_agent) {
         (Some(name), _) => (DeviceKind::Bot, name),
         (None, Some(text)) if text.starts_with("Mozilla") => (DeviceKind::Unknown, "Browser"),

@@ -1,7 +1,7 @@
 //! session-worker: accounts, sign-in, sessions, and the broadcast of revocations to every edge.
 //!
-//! It owns the tables `users`, `sessions` and `edges`, and reads the record. It does not own
-//! grants: grant-worker changes those and has session-worker broadcast the revision.
+//! It owns the tables `tenants`, `users`, `sessions` and `edges`, and reads the record. It does not
+//! own grants: grant-worker changes those and has session-worker broadcast the revision.
 
 mod account;
 mod audit;

@@ -15,7 +15,7 @@ const WAITING_PER_THREAD: usize = 32;
 #[error("the password cannot be hashed")]
 pub struct Unhashable;
 
-/// Hashes on threads of its own, so that a storm of sign-ins starves nothing else.
+/// Hashes on few threads at a time, beside those that serve, so that a storm of sign-ins starves nothing else.
 #[derive(Clone)]
 pub(crate) struct Hashing {
     /// Those who hash.
@@ -44,13 +44,17 @@ impl Hashing {
         password: SecretString,
         hash: Option<String>,
     ) -> Result<bool, Refusal> {
-        let Ok(_place) = self.places.try_acquire() else { return Err(Refusal::unavailable()) };
-        let Ok(_thread) = self.threads.acquire().await else { return Err(Refusal::unavailable()) };
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let Ok(place) = place else { return Err(Refusal::unavailable()) };
+        let thread = Arc::clone(&self.threads).acquire_owned().await;
+        let Ok(thread) = thread else { return Err(Refusal::unavailable()) };
         let nobody = Arc::clone(&self.nobody);
         let verified = tokio::task::spawn_blocking(move || {
             let expected = hash.as_deref().unwrap_or(&nobody);
             let matches =
                 Argon2::default().verify_password(password.expose_secret().as_bytes(), expected);
+            // Held until the work is done, though nobody may wait for it any more.
+            drop((thread, place));
             matches.is_ok() && hash.is_some()
         });
         verified.await.map_err(|_| Refusal::unavailable())

@@ -10,7 +10,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use shared::{
-    bus::{Bus, parse_event},
+    bus::{Bus, parse_event, remaining},
     clock::Clock,
     database::failed,
     id::{EdgeId, Incarnation},
@@ -29,6 +29,8 @@ use tracing::{info, instrument, warn};
 
 /// After this long, edges that have not acked must apply before they may renew (W3).
 const PATIENCE: Duration = Duration::from_millis(50);
+/// What is left of the asker's time for the answer to arrive.
+const ANSWER: Duration = Duration::from_millis(500);
 /// How often the rows of missing edges are read again.
 const REREAD: Duration = Duration::from_millis(100);
 /// Acks of lives that are not known to be over.
@@ -38,7 +40,10 @@ const MOST_ACKS: usize = 20_000;
 #[derive(Clone)]
 pub(crate) struct Revocations {
     bus: Bus,
+    /// For leases, beacons and fences alone.
     pool: PgPool,
+    /// For receipts alone: while an edge is dead, many may wait.
+    receipt_pool: PgPool,
     clock: Arc<dyn Clock>,
     lease: Duration,
     acks: Arc<Acks>,
@@ -51,9 +56,15 @@ struct Acks {
 }
 
 impl Revocations {
-    pub(crate) fn new(bus: Bus, pool: PgPool, clock: Arc<dyn Clock>, lease: Duration) -> Self {
+    pub(crate) fn new(
+        bus: Bus,
+        pool: PgPool,
+        receipt_pool: PgPool,
+        clock: Arc<dyn Clock>,
+        lease: Duration,
+    ) -> Self {
         let acks = Acks { applied: Mutex::default(), changed: signal::Sender::new(()) };
-        Self { bus, pool, clock, lease, acks: Arc::new(acks) }
+        Self { bus, pool, receipt_pool, clock, lease, acks: Arc::new(acks) }
     }
 
     /// W3, after the commit: broadcasts an entry, and answers with the receipt once every edge
@@ -65,9 +76,12 @@ impl Revocations {
         let mut acked = self.acks.changed.subscribe();
         self.bus.publish(&Broadcast { head: revision, entries: vec![entry] }).await;
 
-        let rows = store::live(&self.pool).await.map_err(failed)?;
+        let rows = store::live(&self.receipt_pool).await.map_err(failed)?;
         let longest = rows.iter().map(|row| row.ttl).max().unwrap_or(self.lease);
-        let deadline = receipt_deadline(longest);
+        // With long leases the asker gives up before; a receipt that says so is better than none.
+        let deadline = remaining()
+            .map_or(Duration::MAX, |left| left.saturating_sub(ANSWER))
+            .min(receipt_deadline(longest));
         let mut enforcement = Enforcement::new(revision, &rows);
         let mut pause = PATIENCE;
         let mut pressed = false;
@@ -94,9 +108,11 @@ impl Revocations {
                         edges = waiting.len(),
                         "some edges do not answer yet"
                     );
-                    store::must_apply(&self.pool, &waiting, revision).await.map_err(failed)?;
+                    store::must_apply(&self.receipt_pool, &waiting, revision)
+                        .await
+                        .map_err(failed)?;
                 }
-                for row in store::of(&self.pool, &waiting).await.map_err(failed)? {
+                for row in store::of(&self.receipt_pool, &waiting).await.map_err(failed)? {
                     enforcement.row(&row);
                 }
                 pause = REREAD;

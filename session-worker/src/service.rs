@@ -1,5 +1,7 @@
 //! Which subject goes to which handler, and everything that runs beside them.
 
+use std::time::Duration;
+
 use shared::{
     bus::{Bus, Server},
     database,
@@ -8,18 +10,23 @@ use shared::{
     subject::Identity,
 };
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Config, account as accounts, audit as record, password::Hashing, revocation::Revocations,
     session as sessions, sign_in, state::State,
 };
 
-/// Connections for leases, beacons, fences and receipts alone: they never wait behind what anybody
-/// can ask for.
+/// Connections for leases, beacons and fences alone: they never wait behind what anybody can ask
+/// for.
 const LEASE_CONNECTIONS: u32 = 4;
+/// Connections for receipts alone, of which many may wait while an edge is dead.
+const RECEIPT_CONNECTIONS: u32 = 4;
 /// Connections for looking sessions up alone, which anybody can cause with made-up tokens.
 const RESOLVE_CONNECTIONS: u32 = 8;
+
+/// How long the last records and answers may take to go out.
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// Runs session-worker until it is told to stop.
 pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()> {
@@ -34,12 +41,14 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
         revocations: Revocations::new(
             bus.clone(),
             own_pool(LEASE_CONNECTIONS)?,
+            own_pool(RECEIPT_CONNECTIONS)?,
             context.clock.clone(),
             config.lease(),
         ),
         hashing: Hashing::new(config.hashing_threads)?,
         idle_seconds: config.session_idle_seconds,
         absolute_seconds: config.session_seconds,
+        background: TaskTracker::new(),
     };
 
     let mut tasks = JoinSet::new();
@@ -52,12 +61,15 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
         let stop = context.stop.clone();
         tasks.spawn(database::serve_health(listen, stop, bus.clone(), state.pool.clone()));
     }
+    let background = state.background.clone();
     let server = serve(&bus, &state, &context).await?;
     tasks.spawn(async move {
-        server.drained(runtime::SHUTDOWN).await;
-        bus.flush(runtime::SHUTDOWN).await;
+        let drained = server.drained(runtime::SHUTDOWN).await;
+        background.close();
+        let _ = tokio::time::timeout(FLUSH, background.wait()).await;
+        bus.flush(FLUSH).await;
         finished.cancel();
-        Ok(())
+        drained
     });
     runtime::until_first_ends(&context.stop, tasks).await
 }

@@ -2,7 +2,7 @@
 
 pub(crate) mod store;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use futures_util::StreamExt as _;
 use serde_json::json;
@@ -10,7 +10,7 @@ use shared::{
     bus::{Bus, parse_event},
     database::{
         Transaction,
-        audit::{self, Actor, Record},
+        audit::{self, Actor, Attempt, Record},
         caller::{self, Known},
         failed,
         revocation::{self, Change},
@@ -35,6 +35,8 @@ use crate::state::State;
 
 /// Most sessions that one message may touch.
 const TOUCHED_AT_ONCE: usize = 1_000;
+/// How long the database may take to write them.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// E5: the session and the head, from one snapshot.
 #[instrument(skip_all, name = "session.resolve")]
@@ -47,13 +49,10 @@ pub(crate) async fn resolve(state: State, request: Resolve) -> Result<Resolved, 
 pub(crate) async fn list(state: State, request: List) -> Result<Sessions, Refusal> {
     let mut tx = state.pool.begin().await.map_err(failed)?;
     let known = caller::look_up(&mut tx, &request.caller).await?;
-    let owner = owner(&mut tx, &known, request.user_id).await?;
+    let (tx, owner) =
+        owner(tx, &known, &request.caller, request.user_id, Subject::SessionList).await?;
     tx.commit().await.map_err(failed)?;
-    let mut sessions = store::live(&state.pool, Some(owner)).await.map_err(failed)?;
-    for session in &mut sessions {
-        session.current = session.id == known.session_id;
-    }
-    sessions.sort_by_key(|session| std::cmp::Reverse((session.current, session.last_active_at)));
+    let sessions = store::live(&state.pool, owner, known.session_id).await.map_err(failed)?;
     Ok(Sessions { sessions })
 }
 
@@ -62,7 +61,8 @@ pub(crate) async fn list(state: State, request: List) -> Result<Sessions, Refusa
 pub(crate) async fn revoke(state: State, request: Revoke) -> Result<Revoked, Refusal> {
     let mut tx = state.pool.begin().await.map_err(failed)?;
     let known = caller::lock(&mut tx, &request.caller, request.user_id).await?;
-    let owner = owner(&mut tx, &known, request.user_id).await?;
+    let (mut tx, owner) =
+        owner(tx, &known, &request.caller, request.user_id, Subject::SessionRevoke).await?;
     let ended =
         store::end_one(&mut tx, request.session_id, owner, known.user_id).await.map_err(failed)?;
     if !ended {
@@ -78,7 +78,8 @@ pub(crate) async fn revoke(state: State, request: Revoke) -> Result<Revoked, Ref
 pub(crate) async fn revoke_all(state: State, request: RevokeAll) -> Result<RevokedAll, Refusal> {
     let mut tx = state.pool.begin().await.map_err(failed)?;
     let known = caller::lock(&mut tx, &request.caller, request.user_id).await?;
-    let owner = owner(&mut tx, &known, request.user_id).await?;
+    let (mut tx, owner) =
+        owner(tx, &known, &request.caller, request.user_id, Subject::SessionRevokeAll).await?;
     let keep = request.user_id.is_none().then_some(known.session_id);
     let sessions = store::end_all(&mut tx, owner, keep, known.user_id).await.map_err(failed)?;
     let revoked = u32::try_from(sessions.len()).unwrap_or(u32::MAX);
@@ -101,14 +102,20 @@ pub(crate) async fn sign_out(state: State, request: SignOut) -> Result<Revoked, 
 
 /// Whose sessions are meant: the permission first, then whether there is such a user.
 async fn owner(
-    tx: &mut Transaction,
+    mut tx: Transaction,
     known: &Known,
+    caller: &Caller,
     user: Option<UserId>,
-) -> Result<UserId, Refusal> {
-    let Some(user) = user else { return Ok(known.user_id) };
-    known.require(Permission::SessionRevokeAny)?;
-    let exists = store::user_exists(tx, user, known.tenant_id).await.map_err(failed)?;
-    if exists { Ok(user) } else { Err(Refusal::not_found()) }
+    request: Subject,
+) -> Result<(Transaction, UserId), Refusal> {
+    let Some(user) = user else { return Ok((tx, known.user_id)) };
+    if let Err(refusal) = known.require(Permission::SessionRevokeAny) {
+        let target = Some(format!("user:{user}"));
+        let attempt = Attempt { by: known, origin: &caller.origin, request, target };
+        return Err(audit::refuse(tx, attempt, refusal).await);
+    }
+    let exists = store::user_exists(&mut tx, user, known.tenant_id).await.map_err(failed)?;
+    if exists { Ok((tx, user)) } else { Err(Refusal::not_found()) }
 }
 
 struct Ended {
@@ -127,7 +134,7 @@ async fn conclude(
 ) -> Result<Receipt, Refusal> {
     let (action, target) = match (ended.cause, ended.sessions.as_slice()) {
         (Cause::SignedOut, [session]) => ("session.signed-out", format!("session:{session}")),
-        (_, [session]) => ("session.revoked", format!("session:{session}")),
+        (Cause::SessionRevoked, [session]) => ("session.revoked", format!("session:{session}")),
         _ => ("session.revoked-all", format!("user:{}", ended.owner)),
     };
     let record = Record {
@@ -164,7 +171,8 @@ pub(crate) async fn hear_touches(
         let Some(message) = message else { anyhow::bail!("the bus closed the subscription") };
         let Some(touch) = parse_event::<Touch>(&message) else { continue };
         let used: HashMap<_, _> = touch.used.into_iter().take(TOUCHED_AT_ONCE).collect();
-        if let Err(error) = store::touch(&state.pool, &used).await {
+        let written = tokio::time::timeout(PATIENCE, store::touch(&state.pool, &used)).await;
+        if let Err(error) = written.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
             error!(%error, sessions = used.len(), "last use of sessions not written");
         }
     }

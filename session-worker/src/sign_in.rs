@@ -38,7 +38,7 @@ pub(crate) async fn sign_in(state: State, request: SignIn) -> Result<SignedIn, R
     }
     let Some(session_id) = opened else {
         // Not waited for: it would tell an existing tenant or user by the time it takes.
-        tokio::spawn(
+        state.background.clone().spawn(
             record_refusal(state, candidate, request.tenant, request.origin).in_current_span(),
         );
         return Err(Refusal::new(
@@ -47,11 +47,8 @@ pub(crate) async fn sign_in(state: State, request: SignIn) -> Result<SignedIn, R
         ));
     };
     tracing::Span::current().record("session.id", session_id.to_string());
-    let mut sessions =
-        store::live(&state.pool, candidate.map(|user| user.id)).await.map_err(failed)?;
-    sessions.retain(|session| session.id == session_id);
-    let mut session = sessions.pop().ok_or_else(Refusal::unauthenticated)?;
-    session.current = true;
+    let session = store::current(&state.pool, session_id).await.map_err(failed)?;
+    let session = session.ok_or_else(Refusal::unauthenticated)?;
     Ok(SignedIn { status: SignInStatus::Authenticated, session })
 }
 
@@ -157,7 +154,7 @@ async fn record_refusal(state: State, candidate: Option<Candidate>, slug: String
         let Some(tenant) = tenant else { return Ok(()) };
         let record = Record {
             tenant: TenantId(tenant),
-            actor: Actor::Service("anonymous"),
+            actor: Actor::Nobody,
             action: "session.sign-in-refused",
             target: candidate.map(|user| format!("user:{}", user.id)),
             origin: &origin,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use shared::clock::Clock;
 use sqlx::PgPool;
+use tokio_util::task::TaskTracker;
 
 use crate::{password::Hashing, revocation::Revocations};
 
@@ -20,4 +21,6 @@ pub(crate) struct State {
     pub(crate) idle_seconds: u32,
     /// How long a new session lives at most.
     pub(crate) absolute_seconds: u32,
+    /// What nobody waits for but the end of the process.
+    pub(crate) background: TaskTracker,
 }

@@ -1,8 +1,8 @@
 -- Tenants, users, sessions, emergency grants, revocations, edges, timers and the audit record.
 --
--- Rows of `sessions` and `emergency_grants` are changed only under the lock of their user's row,
--- so whoever holds that lock sees them as they are. Locks are taken in one order: users (by id),
--- tenants, revocation_head.
+-- Rows of `sessions` (but for `last_active_at`) and `emergency_grants` are changed only under the
+-- lock of their user's row, so whoever holds that lock sees them as they are. Locks are taken in
+-- one order: users (by id), their sessions and grants, policies, tenants, revocation_head.
 
 CREATE TABLE tenants (
     id         uuid PRIMARY KEY,
@@ -168,6 +168,7 @@ CREATE TABLE edges (
     has_left    boolean NOT NULL DEFAULT false,
     PRIMARY KEY (edge_id, incarnation)
 );
+CREATE UNIQUE INDEX edges_by_incarnation ON edges (incarnation);
 CREATE INDEX edges_live ON edges (incarnation) WHERE NOT fenced AND NOT has_left;
 COMMENT ON TABLE edges IS 'Every life of every edge. No time of day decides about a lease.';
 COMMENT ON COLUMN edges.edge_id IS 'Which edge.';

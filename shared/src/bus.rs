@@ -10,7 +10,7 @@ use std::{path::PathBuf, time::Duration};
 use async_nats::{HeaderMap, Subscriber, client::RequestErrorKind, connection::State};
 use tracing::{Instrument as _, Span, debug, info_span, warn};
 
-pub use self::server::Server;
+pub use self::server::{Server, remaining};
 use crate::{
     message::{Event, Outcome, Request, VERSION},
     refusal::{Code, Refusal},
@@ -23,6 +23,9 @@ use crate::{
 const DEADLINE: &str = "Breakglass-Deadline-Ms";
 /// The schema of the body: `<path>/<version>`.
 const SCHEMA: &str = "Breakglass-Schema";
+
+/// How long an event may wait to be sent, where the connection is stalled.
+const PUBLISH: Duration = Duration::from_secs(1);
 
 /// How to reach the bus.
 #[derive(Debug, Clone, clap::Args)]
@@ -94,6 +97,7 @@ impl Bus {
         deadline: Duration,
     ) -> Result<R::Reply, Refusal> {
         let path = R::SUBJECT.path();
+        let deadline = remaining().map_or(deadline, |left| left.min(deadline));
         // Traces begin at a door (HTTP, a timer, a load); the bus continues them and begins none.
         let span = if Span::current().is_none() {
             Span::none()
@@ -110,7 +114,7 @@ impl Bus {
             if !self.is_connected() {
                 return Err(Refusal::unavailable());
             }
-            let body = serde_json::to_vec(request).map_err(|error| internal(path, &error))?;
+            let body = serde_json::to_vec(request).map_err(|error| misfit(path, &error))?;
             let mut headers = headers(R::SUBJECT);
             headers.insert(DEADLINE, deadline.as_millis().to_string());
             let message = async_nats::Request::new()
@@ -118,8 +122,13 @@ impl Bus {
                 .headers(headers)
                 .timeout(Some(deadline));
             let subject = R::SUBJECT.publish(&self.prefix, request.edge());
-            let reply = self.client.send_request(subject, message);
-            let reply = match reply.await {
+            // Sending may wait as well, where the connection is stalled.
+            let sent = self.client.send_request(subject, message);
+            let Ok(reply) = tokio::time::timeout(deadline, sent).await else {
+                debug!(subject = path, "not even sent");
+                return Err(Refusal::unavailable());
+            };
+            let reply = match reply {
                 Ok(reply) => reply,
                 Err(error) if error.kind() == RequestErrorKind::MaxPayloadExceeded => {
                     return Err(Refusal::new(Code::PayloadTooLarge, "The request is too large."));
@@ -129,7 +138,7 @@ impl Bus {
                     return Err(Refusal::unavailable());
                 }
             };
-            match serde_json::from_slice(&reply.payload).map_err(|error| internal(path, &error))? {
+            match serde_json::from_slice(&reply.payload).map_err(|error| misfit(path, &error))? {
                 Outcome::Ok(reply) => Ok(reply),
                 Outcome::Refused(refusal) => Err(refusal),
             }
@@ -138,19 +147,23 @@ impl Bus {
         .await
     }
 
-    /// Publishes an event. Whoever is not there does not hear it; without a connection nobody does,
-    /// and it is not kept for later.
-    pub async fn publish<E: Event>(&self, event: &E) {
+    /// Publishes an event; says whether it was handed over. Whoever is not there does not hear it,
+    /// and without a connection nobody does: it is not kept for later.
+    pub async fn publish<E: Event>(&self, event: &E) -> bool {
         let path = E::SUBJECT.path();
         if !self.is_connected() {
-            return;
+            return false;
         }
-        let Ok(body) = serde_json::to_vec(event) else { return };
+        let Ok(body) = serde_json::to_vec(event) else { return false };
         let subject = E::SUBJECT.publish(&self.prefix, event.edge());
-        let published =
-            self.client.publish_with_headers(subject, headers(E::SUBJECT), body.into()).await;
-        if let Err(error) = published {
-            warn!(subject = path, %error, "not published");
+        let published = self.client.publish_with_headers(subject, headers(E::SUBJECT), body.into());
+        match tokio::time::timeout(PUBLISH, published).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                warn!(subject = path, %error, "not published");
+                false
+            }
+            Err(_) => false,
         }
     }
 
@@ -208,7 +221,11 @@ fn headers(subject: Subject) -> HeaderMap {
     headers
 }
 
-fn internal(subject: &str, error: &serde_json::Error) -> Refusal {
+fn misfit(subject: &str, error: &serde_json::Error) -> Refusal {
     tracing::error!(subject, %error, "message does not fit its schema");
+    internal()
+}
+
+fn internal() -> Refusal {
     Refusal::new(Code::Internal, "Something went wrong on our side.")
 }

@@ -42,7 +42,7 @@ pub struct DatabaseConfig {
 /// A pool of connections, none of them opened yet.
 ///
 /// One paused worker cannot hold the head: statements and idling in a transaction have time-outs.
-/// COMMIT has none, see [`revocation::commit`].
+/// The COMMIT of a revision has none, see [`revocation::commit`].
 pub fn connect(url: &SecretString, connections: u32) -> Result<PgPool, sqlx::Error> {
     let options =
         PgConnectOptions::from_str(url.expose_secret())?.application_name("breakglass").options([

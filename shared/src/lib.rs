@@ -4,6 +4,8 @@
 //! Services depend on this crate and never on one another. The rules in [`lease`] are values and
 //! functions without I/O, clock or randomness: services wrap them, checks explore them.
 
+#![warn(missing_docs)]
+
 pub mod bus;
 pub mod clock;
 #[cfg(feature = "database")]

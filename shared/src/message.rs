@@ -27,6 +27,24 @@ pub const SHORT: Duration = Duration::from_secs(5);
 /// (4/3 lease + margin + 1 s, 5.4 s with the default lease) and some time for the change.
 pub const WITH_RECEIPT: Duration = Duration::from_secs(12);
 
+/// Most bytes of a page: an answer has to fit into one message of the bus.
+const PAGE_BYTES: usize = 128 * 1024;
+
+/// Cuts a page to `limit` items, and to what fits into an answer; says whether there are more.
+/// At least one item stays.
+#[must_use]
+pub fn page<T: Serialize>(mut items: Vec<T>, limit: u32) -> (Vec<T>, bool) {
+    let mut bytes = 0;
+    let fitting = items.iter().take_while(|item| {
+        bytes += serde_json::to_vec(item).map_or(0, |json| json.len());
+        bytes <= PAGE_BYTES
+    });
+    let length = fitting.count().max(1).min(limit as usize);
+    let more = items.len() > length;
+    items.truncate(length);
+    (items, more)
+}
+
 /// A message that is answered.
 pub trait Request: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// What answers it.
@@ -93,3 +111,19 @@ macro_rules! requests {
     )*};
 }
 use requests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_ends_at_its_limit_or_where_an_answer_is_full() {
+        let items = |length: usize, count: usize| vec!["x".repeat(length); count];
+        let lengths = |(items, more): (Vec<String>, bool)| (items.len(), more);
+        assert_eq!(lengths(page(items(10, 3), 3)), (3, false));
+        assert_eq!(lengths(page(items(10, 4), 3)), (3, true));
+        assert_eq!(lengths(page(items(60_000, 4), 3)), (2, true));
+        assert_eq!(lengths(page(items(200_000, 1), 3)), (1, false));
+        assert_eq!(lengths(page(items(10, 0), 3)), (0, false));
+    }
+}

@@ -66,6 +66,8 @@ codes! {
     ReasonRequired = "reason-required", 422, "A reason is required";
     /// The reason says too little.
     ReasonTooWeak = "reason-too-weak", 422, "The reason says too little";
+    /// The ticket is not one.
+    TicketInvalid = "ticket-invalid", 422, "The ticket is not valid";
     /// Longer than the policy allows.
     DurationTooLong = "duration-too-long", 422, "The duration is not allowed";
     /// Too many failed attempts.

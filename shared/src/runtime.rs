@@ -59,7 +59,7 @@ where
     let config: C = match config::load() {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("{name}: {error:#}");
+            eprintln!("{name}: {:#}", anyhow::Error::new(error));
             return ExitCode::from(2);
         }
     };

@@ -3,6 +3,7 @@
 mod bad_input;
 mod expiry;
 mod grants;
+mod large;
 mod lease;
 mod main_job;
 mod outages;

@@ -3,6 +3,7 @@
 mod authorize;
 mod cookie;
 mod flood;
+mod record;
 
 use reqwest::{Method, header::HeaderMap};
 use secrecy::ExposeSecret as _;

@@ -7,6 +7,7 @@ mod edges;
 pub mod scratch;
 mod world;
 
+pub use self::bus::observer;
 pub use self::disturb::Paused;
 pub use self::edges::{assert_whole, receipt};
 pub use self::world::{Answer, Client, Options, World, eventually};

@@ -126,12 +126,13 @@ impl Cached {
     /// Notes a use; says whether it is to be reported.
     pub(super) fn used(&self, now: Timestamp) -> bool {
         self.last_used.fetch_max(now.micros(), Ordering::Relaxed);
-        let reported = self.reported.load(Ordering::Relaxed);
-        now.since(Timestamp::from_micros(reported)) >= TOUCH_EVERY
-            && self
-                .reported
-                .compare_exchange(reported, now.micros(), Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+        let reported = Timestamp::from_micros(self.reported.load(Ordering::Relaxed));
+        now.since(reported) >= TOUCH_EVERY
+    }
+
+    /// Notes that a use will be reported.
+    pub(super) fn reported(&self, at: Timestamp) {
+        self.reported.fetch_max(at.micros(), Ordering::Relaxed);
     }
 
     /// The grant that raises the role at `now`: the highest role, then the latest end.
@@ -208,6 +209,7 @@ mod tests {
         let entry = cached(vec![]);
         assert!(!entry.used(at(59)));
         assert!(entry.used(at(60)));
+        entry.reported(at(60));
         assert!(!entry.used(at(119)));
         assert_eq!(entry.life(at(119 + 3_599), false), Life::Alive);
     }

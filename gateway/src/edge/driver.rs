@@ -34,7 +34,7 @@ const TICK_BEHIND: Duration = Duration::from_millis(2);
 /// Uses of sessions are reported this often.
 const REPORT: Duration = Duration::from_secs(5);
 /// Entries fetched at once.
-const FETCH: u32 = 1_000;
+const FETCH: u32 = 500;
 /// Most entries in one report.
 const REPORTED_AT_ONCE: usize = 1_000;
 
@@ -69,6 +69,7 @@ impl Driver {
             let actions = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                Some(reply) = self.replies.join_next() => self.take(reply.context("a request crashed")?),
                 message = broadcasts.next() => {
                     let message = message.context("the bus closed the subscription")?;
                     match parse_event::<Broadcast>(&message) {
@@ -76,7 +77,6 @@ impl Driver {
                         None => Vec::new(),
                     }
                 }
-                Some(reply) = self.replies.join_next() => self.take(reply.context("a request crashed")?),
                 _ = report.tick() => {
                     self.report().await;
                     Vec::new()
@@ -125,7 +125,9 @@ impl Driver {
         self.edge.0.cache.update(|rules| match reply {
             Reply::Joined(sent_at, Ok(joined)) => {
                 let actions = rules.joined(now, sent_at, &joined);
-                info!(incarnation = %joined.incarnation, head = %joined.head, "joined");
+                if rules.incarnation() == Some(joined.incarnation) {
+                    info!(incarnation = %joined.incarnation, head = %joined.head, "joined");
+                }
                 actions
             }
             Reply::Joined(_, Err(_)) => {
@@ -185,7 +187,9 @@ impl Driver {
     async fn report(&self) {
         let used: Vec<_> = self.edge.take_touches().into_iter().collect();
         for used in used.chunks(REPORTED_AT_ONCE) {
-            self.edge.0.bus.publish(&Touch { used: used.to_vec() }).await;
+            if !self.edge.0.bus.publish(&Touch { used: used.to_vec() }).await {
+                self.edge.put_back(used);
+            }
         }
     }
 

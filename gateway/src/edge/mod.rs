@@ -140,6 +140,7 @@ impl Edge {
             let mut touches = self.0.touches.lock();
             if touches.len() < TOUCHES {
                 touches.insert(entry.session.session_id, server_time);
+                entry.reported(server_time);
             }
         }
         let elevation = entry.elevation(server_time);
@@ -180,9 +181,8 @@ impl Edge {
     }
 
     async fn fetch(self, hash: TokenHash, primary: bool) -> Result<Option<Arc<Cached>>, Undecided> {
-        let loaded = self.ask(hash, primary).instrument(info_span!("session.load")).await;
-        self.0.loads.lock().remove(&hash);
-        loaded
+        let _under_way = UnderWay { edge: &self, hash };
+        self.ask(hash, primary).instrument(info_span!("session.load")).await
     }
 
     async fn ask(&self, hash: TokenHash, primary: bool) -> Result<Option<Arc<Cached>>, Undecided> {
@@ -197,8 +197,29 @@ impl Edge {
         }))
     }
 
+    /// Uses that could not be reported, to be reported later.
+    fn put_back(&self, used: &[(SessionId, Timestamp)]) {
+        let mut touches = self.0.touches.lock();
+        for (session, at) in used {
+            let last = touches.entry(*session).or_insert(*at);
+            *last = (*last).max(*at);
+        }
+    }
+
     /// The sessions used since the last report.
     fn take_touches(&self) -> HashMap<SessionId, Timestamp> {
         std::mem::take(&mut *self.0.touches.lock())
+    }
+}
+
+/// A load that is under way; out of the map when it ends, however it ends.
+struct UnderWay<'a> {
+    edge: &'a Edge,
+    hash: TokenHash,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.edge.0.loads.lock().remove(&self.hash);
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use shared::{
     message::{
         account::{Me, Mfa, Tenant, User},
-        grant::{GetGrant, Grant},
+        grant::{self, GetGrant, Grant},
         session::Session,
     },
     role::Permission,
@@ -50,7 +50,9 @@ async fn me(
 ) -> Result<Json<Account>, Refused> {
     let account = state.bus.request(&Me { caller: caller.clone() }).await?;
     let elevation = match account.elevation {
-        Some(grant_id) => Some(state.bus.request(&GetGrant { caller, grant_id }).await?.grant),
+        // It may have ended between the two questions.
+        Some(grant_id) => Some(state.bus.request(&GetGrant { caller, grant_id }).await?.grant)
+            .filter(|grant| grant.state == grant::State::Active),
         None => None,
     };
     Ok(Json(Account {

@@ -46,7 +46,6 @@ problems! {
         "401": "Wrong tenant, email or password (`invalid-credentials`).",
         "403": "From another site (`csrf`).",
         "413": "The body is over 64 KiB (`payload-too-large`).",
-        "429": "Too many failures (`too-many-attempts`).",
         "500": "A fault of ours (`internal`).",
         "503": "A component is out of reach (`unavailable`).",
     }
@@ -57,7 +56,8 @@ problems! {
         "409": "As many active grants as the policy allows (`too-many-active`), or another conflict \
                 (`conflict`).",
         "422": "The reason is missing (`reason-required`) or says too little (`reason-too-weak`), or \
-                the policy does not allow the duration (`duration-too-long`).",
+                the policy does not allow the duration (`duration-too-long`), or the ticket is not one \
+                (`ticket-invalid`).",
     }
     /// What `/authorize` may refuse with.
     Authorizing {

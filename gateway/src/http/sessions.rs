@@ -26,7 +26,7 @@ pub(super) fn routes() -> OpenApiRouter<State> {
         .routes(routes!(revoke_of_user))
 }
 
-/// One's own live sessions, the current one first, then by last activity.
+/// One's own live sessions, the current one first, then by last activity; at most 200.
 #[utoipa::path(
     get, path = "/v1/sessions", tag = "Sessions", operation_id = "listSessions",
     responses((status = 200, description = "The sessions.", body = Sessions), responses::Signed),

@@ -45,10 +45,11 @@ pub fn comment(text: Option<&str>) -> Result<Option<&str>, Refusal> {
 pub fn ticket(text: Option<&str>) -> Result<Option<&str>, Refusal> {
     let Some(text) = text.filter(|text| !text.trim().is_empty()) else { return Ok(None) };
     if text.chars().count() > MAX_TICKET {
-        return Err(bad(format!("The ticket has more than {MAX_TICKET} characters.")));
+        let detail = format!("The ticket has more than {MAX_TICKET} characters.");
+        return Err(Refusal::new(Code::TicketInvalid, detail));
     }
     if text.chars().any(char::is_control) {
-        return Err(bad("The ticket has control characters.".to_owned()));
+        return Err(Refusal::new(Code::TicketInvalid, "The ticket has control characters."));
     }
     Ok(Some(text))
 }

@@ -14,7 +14,7 @@ use tracing::{info, instrument};
 use super::{Revocations, store};
 
 /// Most entries in one answer.
-const MOST_ENTRIES: u32 = 1_000;
+const MOST_ENTRIES: u32 = 500;
 
 impl Revocations {
     /// W1. A new life each time: the row is committed first, the head is read after that.
@@ -44,7 +44,7 @@ impl Revocations {
     /// W3, asked by another worker: only what the database has is broadcast, as the database has it.
     pub(crate) async fn enforce_committed(self, request: Enforce) -> Result<Receipt, Refusal> {
         let before = request.revision.number.saturating_sub(1);
-        let found = store::since(&self.pool, before, 1).await.map_err(failed)?;
+        let found = store::since(&self.receipt_pool, before, 1).await.map_err(failed)?;
         match found.entries.into_iter().next() {
             Some(entry) if entry.revision == request.revision => self.enforce(entry).await,
             _ => Err(Refusal::not_found()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use shared::{
     clock::Timestamp,
     database::revocation::revision,
-    id::{EdgeId, Incarnation, SessionId, TenantId, UserId},
+    id::{EdgeId, Incarnation, TenantId, UserId},
     lease::{
         Revision,
         worker::{EdgeRow, Overdue},
@@ -132,10 +132,12 @@ struct Row {
 }
 
 impl Row {
-    /// Nothing for a name that this version would not take; the schema has the same rule.
-    fn into_edge(self) -> Option<EdgeRow> {
-        Some(EdgeRow {
-            edge: EdgeId::try_from(self.edge_id).ok()?,
+    /// A name that this version would not take is an error: an edge that is left out would be taken
+    /// for one that enforces.
+    fn into_edge(self) -> Result<EdgeRow, sqlx::Error> {
+        Ok(EdgeRow {
+            edge: EdgeId::try_from(self.edge_id)
+                .map_err(|error| sqlx::Error::Decode(error.into()))?,
             incarnation: Incarnation(self.incarnation),
             applied: self.applied.cast_unsigned(),
             must_apply: self.must_apply.cast_unsigned(),
@@ -157,7 +159,7 @@ pub(super) async fn live(pool: &PgPool) -> Result<Vec<EdgeRow>, sqlx::Error> {
     )
     .fetch_all(pool)
     .await?;
-    Ok(rows.into_iter().filter_map(Row::into_edge).collect())
+    rows.into_iter().map(Row::into_edge).collect()
 }
 
 /// The rows of some lives, as they are now.
@@ -172,7 +174,7 @@ pub(super) async fn of(pool: &PgPool, lives: &[Incarnation]) -> Result<Vec<EdgeR
     )
     .fetch_all(pool)
     .await?;
-    Ok(rows.into_iter().filter_map(Row::into_edge).collect())
+    rows.into_iter().map(Row::into_edge).collect()
 }
 
 /// W3: these edges must apply a revision before they may renew, unless they still have an earlier
@@ -187,7 +189,8 @@ pub(super) async fn must_apply(
     lives.sort_unstable();
     sqlx::query!(
         "UPDATE edges SET must_apply = $2
-         WHERE incarnation = ANY($1) AND must_apply <= applied AND must_apply < $2",
+         WHERE incarnation = ANY($1) AND NOT fenced AND NOT has_left
+           AND must_apply <= applied AND must_apply < $2",
         &lives,
         signed(revision.number),
     )
@@ -202,7 +205,7 @@ pub(super) async fn must_apply(
 pub(super) async fn since(pool: &PgPool, after: u64, limit: u32) -> Result<Broadcast, sqlx::Error> {
     let (head, _) = head(pool).await?;
     let rows = sqlx::query!(
-        "SELECT revision, tenant_id, user_id, sessions, cause, traceparent FROM revocations
+        "SELECT revision, tenant_id, user_id, cause, traceparent FROM revocations
          WHERE revision > $1 AND revision <= $2 ORDER BY revision LIMIT $3",
         signed(after),
         signed(head.number),
@@ -214,7 +217,6 @@ pub(super) async fn since(pool: &PgPool, after: u64, limit: u32) -> Result<Broad
         revision: Revision { timeline: head.timeline, number: row.revision.cast_unsigned() },
         tenant_id: TenantId(row.tenant_id),
         user_id: row.user_id.map(UserId),
-        sessions: row.sessions.into_iter().map(SessionId).collect(),
         cause: row.cause,
         traceparent: row.traceparent,
     });

@@ -18,6 +18,9 @@ use uuid::Uuid;
 
 use crate::device;
 
+/// Most sessions in one list: an answer has to fit into one message of the bus.
+const MOST: i64 = 200;
+
 #[derive(Debug, Deserialize)]
 struct GrantRow {
     id: Uuid,
@@ -86,26 +89,53 @@ fn methods(names: &[String]) -> Vec<Method> {
     all.into_iter().filter(|method| names.iter().any(|name| name == method.as_str())).collect()
 }
 
-/// Live sessions of a user, newest first; of nobody, none.
+/// Live sessions of a user: the one that asks first, then by last activity. At most [`MOST`].
 #[instrument(skip_all, name = "session.select-live")]
-pub(crate) async fn live(pool: &PgPool, user: Option<UserId>) -> Result<Vec<Session>, sqlx::Error> {
+pub(crate) async fn live(
+    pool: &PgPool,
+    user: UserId,
+    current: SessionId,
+) -> Result<Vec<Session>, sqlx::Error> {
     let rows = sqlx::query_as!(
         SessionRow,
-        r#"SELECT id, methods, user_agent, ip, created_at, last_active_at, idle_seconds, expires_at
+        r#"SELECT id, id = $2 AS "current!", methods, user_agent, ip, created_at, last_active_at,
+                  idle_seconds, expires_at
            FROM sessions
            WHERE user_id = $1 AND ended_at IS NULL AND expires_at > clock_timestamp()
-             AND last_active_at + make_interval(secs => idle_seconds + $2) > clock_timestamp()
-           ORDER BY id DESC"#,
-        user.map(|user| user.0),
+             AND last_active_at + make_interval(secs => idle_seconds + $3) > clock_timestamp()
+           ORDER BY id = $2 DESC, last_active_at DESC LIMIT $4"#,
+        user.0,
+        current.0,
         IDLE_SLACK_SECONDS,
+        MOST,
     )
     .fetch_all(pool)
     .await?;
     Ok(rows.into_iter().map(SessionRow::into_session).collect())
 }
 
+/// The session that asks, if it lives.
+#[instrument(skip_all, name = "session.select-current")]
+pub(crate) async fn current(
+    pool: &PgPool,
+    session: SessionId,
+) -> Result<Option<Session>, sqlx::Error> {
+    let row = sqlx::query_as!(
+        SessionRow,
+        r#"SELECT id, true AS "current!", methods, user_agent, ip, created_at, last_active_at,
+                  idle_seconds, expires_at
+           FROM sessions
+           WHERE id = $1 AND ended_at IS NULL AND expires_at > clock_timestamp()"#,
+        session.0,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(SessionRow::into_session))
+}
+
 struct SessionRow {
     id: Uuid,
+    current: bool,
     methods: Vec<String>,
     user_agent: Option<String>,
     ip: Option<String>,
@@ -122,7 +152,7 @@ impl SessionRow {
         let expires_at = Timestamp::from(self.expires_at);
         Session {
             id: SessionId(self.id),
-            current: false,
+            current: self.current,
             device: device::describe(self.user_agent.as_deref()),
             ip: self.ip.and_then(|ip| ip.parse().ok()),
             location: None,
@@ -160,17 +190,20 @@ pub(crate) async fn end_one(
 ) -> Result<bool, sqlx::Error> {
     let ended = sqlx::query!(
         "UPDATE sessions SET ended_at = clock_timestamp(), ended_by = $3
-         WHERE id = $1 AND user_id = $2 AND ended_at IS NULL AND expires_at > clock_timestamp()",
+         WHERE id = $1 AND user_id = $2 AND ended_at IS NULL AND expires_at > clock_timestamp()
+           AND last_active_at + make_interval(secs => idle_seconds + $4) > clock_timestamp()",
         session.0,
         owner.0,
         by.0,
+        IDLE_SLACK_SECONDS,
     )
     .execute(&mut **tx)
     .await?;
     Ok(ended.rows_affected() == 1)
 }
 
-/// Ends all live sessions of a user but one. Under the lock of the user's row.
+/// Ends all sessions of a user but one; names those that were alive. Under the lock of the user's
+/// row.
 #[instrument(skip_all, name = "session.end-all")]
 pub(crate) async fn end_all(
     tx: &mut Transaction,
@@ -178,21 +211,25 @@ pub(crate) async fn end_all(
     keep: Option<SessionId>,
     by: UserId,
 ) -> Result<Vec<SessionId>, sqlx::Error> {
-    let ended = sqlx::query_scalar!(
-        "UPDATE sessions SET ended_at = clock_timestamp(), ended_by = $3
-         WHERE user_id = $1 AND id IS DISTINCT FROM $2 AND ended_at IS NULL
-           AND expires_at > clock_timestamp()
-         RETURNING id",
+    let ended = sqlx::query!(
+        r#"UPDATE sessions SET ended_at = clock_timestamp(), ended_by = $3
+           WHERE user_id = $1 AND id IS DISTINCT FROM $2 AND ended_at IS NULL
+           RETURNING id, expires_at > clock_timestamp()
+               AND last_active_at + make_interval(secs => idle_seconds + $4) > clock_timestamp()
+               AS "alive!""#,
         owner.0,
         keep.map(|session| session.0),
         by.0,
+        IDLE_SLACK_SECONDS,
     )
     .fetch_all(&mut **tx)
     .await?;
-    Ok(ended.into_iter().map(SessionId).collect())
+    Ok(ended.into_iter().filter(|row| row.alive).map(|row| SessionId(row.id)).collect())
 }
 
-/// Moves last uses forward, never back, and never past now.
+/// Moves last uses forward, never back, and never past now. What has been idle for too long stays
+/// dead. A row that is being changed is left alone, so that this waits for nobody while it holds
+/// others.
 #[instrument(skip_all, name = "session.touch")]
 pub(crate) async fn touch(
     pool: &PgPool,
@@ -201,11 +238,17 @@ pub(crate) async fn touch(
     let (ids, times): (Vec<Uuid>, Vec<OffsetDateTime>) =
         used.iter().map(|(id, at)| (id.0, OffsetDateTime::from(*at))).unzip();
     sqlx::query!(
-        "UPDATE sessions s SET last_active_at = least(used.at, clock_timestamp())
-         FROM unnest($1::uuid[], $2::timestamptz[]) AS used (id, at)
-         WHERE s.id = used.id AND s.ended_at IS NULL AND s.last_active_at < used.at",
+        "WITH used AS (
+             SELECT s.id, used.at FROM sessions s
+             JOIN unnest($1::uuid[], $2::timestamptz[]) AS used (id, at) ON used.id = s.id
+             WHERE s.ended_at IS NULL AND s.last_active_at < used.at
+               AND s.last_active_at + make_interval(secs => s.idle_seconds + $3) > clock_timestamp()
+             FOR NO KEY UPDATE OF s SKIP LOCKED)
+         UPDATE sessions s SET last_active_at = least(used.at, clock_timestamp())
+         FROM used WHERE s.id = used.id",
         &ids,
         &times,
+        IDLE_SLACK_SECONDS,
     )
     .execute(pool)
     .await?;

@@ -4,11 +4,11 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use async_nats::Message;
 use futures_util::StreamExt as _;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, Span, error, info_span, warn};
 
-use super::{Bus, DEADLINE, addressed_by};
+use super::{Bus, DEADLINE, addressed_by, internal};
 use crate::{
     message::{Outcome, Request},
     refusal::Refusal,
@@ -20,19 +20,33 @@ use crate::{
 /// queued. Each kind has its own places, so that a flood of one takes none from another.
 const AT_ONCE: usize = 512;
 
+tokio::task_local! {
+    /// Until when the asker of the request that is being answered waits.
+    static UNTIL: Instant;
+}
+
+/// How much longer the asker waits for the request that this task answers, if it answers one.
+/// What is asked of others meanwhile has no longer than that.
+#[must_use]
+pub fn remaining() -> Option<Duration> {
+    UNTIL.try_with(|until| until.saturating_duration_since(Instant::now())).ok()
+}
+
 /// Serves requests until told to stop, then lets what it has begun come to its end.
 #[derive(Debug)]
 pub struct Server {
     bus: Bus,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Cancelled when a subscription ended that should not.
+    deaf: CancellationToken,
 }
 
 impl Server {
     /// A server that takes no new requests once `stop` is cancelled.
     #[must_use]
     pub fn new(bus: Bus, stop: CancellationToken) -> Self {
-        Self { bus, tasks: TaskTracker::new(), stop }
+        Self { bus, tasks: TaskTracker::new(), stop, deaf: CancellationToken::new() }
     }
 
     /// Answers requests of one kind. The handler must be idempotent: a request may come twice.
@@ -47,6 +61,7 @@ impl Server {
         let bus = self.bus.clone();
         let places = Arc::new(Semaphore::new(AT_ONCE));
         let (tasks, stop, state) = (self.tasks.clone(), self.stop.clone(), state.clone());
+        let deaf = self.deaf.clone();
         self.tasks.spawn(async move {
             let mut stopping = false;
             loop {
@@ -70,17 +85,25 @@ impl Server {
                     drop(place);
                 });
             }
+            if !stopping {
+                deaf.cancel();
+            }
         });
         Ok(())
     }
 
-    /// Returns once everything that was begun has ended, at most `deadline` after the stop.
-    pub async fn drained(&self, deadline: Duration) {
-        self.stop.cancelled().await;
+    /// Returns once everything that was begun has ended, at most `deadline` after the stop. An
+    /// error says that the bus closed a subscription before.
+    pub async fn drained(&self, deadline: Duration) -> anyhow::Result<()> {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = self.deaf.cancelled() => anyhow::bail!("the bus closed a subscription"),
+        }
         self.tasks.close();
         if tokio::time::timeout(deadline, self.tasks.wait()).await.is_err() {
             warn!(unfinished = self.tasks.len(), "stopped before all requests were answered");
         }
+        Ok(())
     }
 }
 
@@ -117,7 +140,9 @@ where
         };
         let asked = header(DEADLINE).and_then(|value| value.as_str().parse().ok());
         let deadline = asked.map_or(R::DEADLINE, Duration::from_millis).min(R::DEADLINE);
-        let outcome = tokio::time::timeout(deadline, handler(request)).await;
+        let until = Instant::now() + deadline;
+        let answered = UNTIL.scope(until, handler(request));
+        let outcome = tokio::time::timeout_at(until, answered).await;
         let outcome = outcome.unwrap_or_else(|_| {
             error!(subject = path, "given up: the asker no longer waits");
             Err(Refusal::unavailable())
@@ -131,12 +156,16 @@ where
 async fn reply<R: Request>(bus: &Bus, message: &Message, outcome: Result<R::Reply, Refusal>) {
     let Some(inbox) = message.reply.clone() else { return };
     let outcome = outcome.map_or_else(Outcome::Refused, Outcome::Ok);
-    match serde_json::to_vec(&outcome) {
-        Ok(body) => {
-            if let Err(error) = bus.client.publish(inbox, body.into()).await {
-                error!(%error, "answer not sent");
-            }
+    let sent = match serde_json::to_vec(&outcome) {
+        Ok(body) => bus.client.publish(inbox.clone(), body.into()).await.map_err(|e| e.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = sent {
+        // Too large, most likely. Whoever asked is told, rather than left to wait.
+        error!(subject = R::SUBJECT.path(), error, "answer not sent");
+        let refused = Outcome::<R::Reply>::Refused(internal());
+        if let Ok(body) = serde_json::to_vec(&refused) {
+            let _ = bus.client.publish(inbox, body.into()).await;
         }
-        Err(error) => error!(%error, "answer does not fit its schema"),
     }
 }

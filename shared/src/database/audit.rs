@@ -1,18 +1,22 @@
 //! The audit record: written in the transaction of the change.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tracing::instrument;
 
-use super::Transaction;
+use super::{Transaction, caller::Known, failed};
 use crate::{
     id::{TenantId, UserId},
     message::Origin,
+    refusal::Refusal,
+    subject::Subject,
     trace,
 };
 
 /// Who did something.
 #[derive(Debug, Clone, Copy)]
 pub enum Actor {
+    /// Somebody who is not signed in.
+    Nobody,
     /// A person.
     User(UserId),
     /// A service, by its name.
@@ -43,6 +47,7 @@ pub async fn append(tx: &mut Transaction, record: Record<'_>) -> Result<(), sqlx
     let actor = match record.actor {
         Actor::User(id) => id.to_string(),
         Actor::Service(name) => name.to_owned(),
+        Actor::Nobody => "anonymous".to_owned(),
     };
     sqlx::query!(
         "WITH number AS (UPDATE tenants SET audit_seq = audit_seq + 1 WHERE id = $1 RETURNING audit_seq)
@@ -59,4 +64,43 @@ pub async fn append(tx: &mut Transaction, record: Record<'_>) -> Result<(), sqlx
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// Who tried what, and was refused.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    /// Who.
+    pub by: &'a Known,
+    /// From where.
+    pub origin: &'a Origin,
+    /// What was asked for.
+    pub request: Subject,
+    /// To what: `<concept>:<id>`.
+    pub target: Option<String>,
+}
+
+/// Ends the transaction in which an attempt was refused, with a record of it where it is one of
+/// substance: not permitted (403), or against the policy (422).
+///
+/// A refusal has changed nothing before it, so its record is all that is committed. An attempt
+/// that cannot be recorded is answered as the failure that this is.
+pub async fn refuse(mut tx: Transaction, attempt: Attempt<'_>, refusal: Refusal) -> Refusal {
+    if !matches!(refusal.code.status(), 403 | 422) {
+        return refusal;
+    }
+    let record = Record {
+        tenant: attempt.by.tenant_id,
+        actor: Actor::User(attempt.by.user_id),
+        action: "access.refused",
+        target: attempt.target,
+        origin: attempt.origin,
+        detail: json!({ "code": refusal.code, "request": attempt.request.path() }),
+    };
+    if let Err(error) = append(&mut tx, record).await {
+        return failed(error);
+    }
+    match tx.commit().await {
+        Ok(()) => refusal,
+        Err(error) => failed(error),
+    }
 }

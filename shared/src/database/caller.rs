@@ -66,7 +66,8 @@ impl Known {
     }
 }
 
-/// Looks the caller up without locks, for requests that change nothing.
+/// Looks the caller up without locks, for requests that change nothing but when the session was
+/// last used.
 #[instrument(skip_all, name = "caller.look-up")]
 pub async fn look_up(tx: &mut Transaction, caller: &Caller) -> Result<Known, Refusal> {
     find(tx, caller).await

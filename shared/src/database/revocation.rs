@@ -53,7 +53,6 @@ pub async fn commit(mut tx: Transaction, change: Change) -> Result<Entry, sqlx::
         revision,
         tenant_id: change.tenant,
         user_id: change.user,
-        sessions: change.sessions,
         cause: change.cause.as_str().to_owned(),
         traceparent,
     })

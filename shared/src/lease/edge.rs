@@ -22,6 +22,11 @@ use crate::{
     },
 };
 
+/// How long to wait before a failed fetch is tried again.
+const FETCH_RETRY: Duration = Duration::from_millis(100);
+/// How long to wait before joining a database again that has lost commits.
+const LOST_RETRY: Duration = Duration::from_secs(5);
+
 /// Bounds on what an edge remembers and how it behaves.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -255,16 +260,19 @@ impl Edge {
         }
         if reply.head < self.applied {
             self.join_failed(now);
+            self.join_at = now.plus(LOST_RETRY);
             return vec![Action::Alarm(Alarm::CommitsLost)];
         }
         let ttl = Duration::from_millis(reply.ttl_ms);
-        let reading = self.clock.read(sent_at, reply.server_time);
+        // Without any reading nothing is decided, so it is asked for at once.
+        let slow = now.since(sent_at) > ttl / 3;
+        let ask_again = slow || self.clock.read(sent_at, reply.server_time) == Reading::Confirm;
         self.membership = Some(Membership {
             incarnation: reply.incarnation,
             ttl,
             until: sent_at.plus(ttl),
             timeline: reply.head.timeline,
-            renew_at: if reading == Reading::Confirm { now } else { sent_at.plus(ttl / 3) },
+            renew_at: if ask_again { now } else { sent_at.plus(ttl / 3) },
         });
         self.under_way = UnderWay::default();
         self.raise_head(reply.head);
@@ -384,7 +392,7 @@ impl Edge {
     /// A fetch failed at `now`.
     pub fn fetch_failed(&mut self, now: Monotonic) {
         self.under_way.fetch = None;
-        self.behind_since = Some(now);
+        self.behind_since = Some(now.plus(FETCH_RETRY));
     }
 
     /// Time has passed: what is to be done now? Call it at least every few milliseconds while
@@ -462,6 +470,10 @@ impl Edge {
         if entry.revision > self.applied {
             self.early.insert(entry.revision);
         }
+        // Early entries only shorten a fetch; their marks have been raised.
+        while self.early.len() as u64 > self.limits.gap {
+            self.early.pop_last();
+        }
     }
 
     fn raise_head(&mut self, head: Revision) {
@@ -476,10 +488,6 @@ impl Edge {
         }
         while self.early.remove(&self.applied.next()) {
             self.applied = self.applied.next();
-        }
-        // Early entries only shorten a fetch; their marks have been raised.
-        while self.early.len() as u64 > self.limits.gap {
-            self.early.pop_last();
         }
     }
 

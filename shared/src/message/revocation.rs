@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    id::{EdgeId, SessionId, TenantId, UserId},
+    id::{EdgeId, TenantId, UserId},
     lease::Revision,
     message::{Event, WITH_RECEIPT, requests},
     subject::Subject,
@@ -52,9 +52,6 @@ pub struct Entry {
     pub tenant_id: TenantId,
     /// Whose rights changed; absent: everybody's in the tenant.
     pub user_id: Option<UserId>,
-    /// The sessions that ended, for those who show them. Enforcement goes by user.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sessions: Vec<SessionId>,
     /// Why, in kebab-case. A reader that does not know it enforces all the same.
     pub cause: String,
     /// W3C `traceparent` of the change, so that its trace reaches every edge.

@@ -5,7 +5,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use opentelemetry::{KeyValue, trace::TracerProvider as _};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
-use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use opentelemetry_sdk::{
+    Resource,
+    trace::{Sampler, SdkTracerProvider},
+};
 use tracing_subscriber::{
     EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
@@ -48,7 +51,9 @@ pub(super) fn start(
             KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
         ])
         .build();
-    let mut provider = SdkTracerProvider::builder().with_resource(resource);
+    // A client's own `traceparent` does not decide whether its attempt is traced.
+    let mut provider =
+        SdkTracerProvider::builder().with_resource(resource).with_sampler(Sampler::AlwaysOn);
     if let Some(endpoint) = &config.otlp_endpoint {
         let exporter = SpanExporter::builder()
             .with_http()

@@ -118,6 +118,8 @@ async fn a_query_is_understood_or_refused() -> anyhow::Result<()> {
         "before=2026-11-22T03:00:00",
         "actor=a&actor=b",
         "after=2026-13-01T00:00:00Z",
+        "cursor=9223372036854775808",
+        "cursor=18446744073709551615",
         "cursor=18446744073709551616",
         "cursor=1.5",
     ];
@@ -164,14 +166,7 @@ async fn no_query_is_a_fault_of_ours() -> anyhow::Result<()> {
         scene.refused(&call, scene.request(&call), 400, "bad-request").await?;
     }
     let mut wrong = Vec::new();
-    for query in [
-        "actor=%00",
-        "action=a%00b",
-        "actor=%ff",
-        "cursor=18446744073709551615",
-        "cursor=9223372036854775808",
-        "before=0000-01-01T00:00:00Z",
-    ] {
+    for query in ["actor=%00", "action=a%00b", "actor=%ff", "before=0000-01-01T00:00:00Z"] {
         let answer = Answer::to(scene.request(&format!("GET /v1/audit?{query}"))).await?;
         if answer.status.is_server_error() {
             wrong.push(format!("{query}: {} {}", answer.status, answer.body));

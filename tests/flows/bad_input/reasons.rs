@@ -64,7 +64,7 @@ async fn tickets_comments_and_durations_have_bounds() -> anyhow::Result<()> {
         ["x".repeat(201), "INC\n1".to_owned(), "INC\u{0}".to_owned(), "INC\u{1b}".to_owned()]
     {
         let what = format!("{ticket:.20?}");
-        scene.refused(&what, asked("ticket", json!(ticket)), 400, "bad-request").await?;
+        scene.refused(&what, asked("ticket", json!(ticket)), 422, "ticket-invalid").await?;
     }
     for comment in
         ["x".repeat(2_001), "over\u{0}".to_owned(), "over\u{1b}".to_owned(), "\tover".to_owned()]

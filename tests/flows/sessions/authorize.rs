@@ -1,15 +1,15 @@
 //! `/authorize`, as reverse proxies ask it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use futures_util::{StreamExt as _, future::join_all};
 use reqwest::{Method, header::HeaderName};
-use shared::{
-    role::Role,
-    subject::{Identity, Subject},
-    token::Token,
+use shared::{role::Role, subject::Subject, token::Token};
+use tests::{Answer, Client, Options, World, eventually, observer};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
 };
-use tests::{Answer, Options, World};
 
 use super::{ALIVE, DEAD};
 use crate::problem::{assert_problem, assert_secure};
@@ -138,19 +138,62 @@ async fn a_demand_is_met_to_the_letter_or_refused() -> anyhow::Result<()> {
     Ok(())
 }
 
+const AT_ONCE: usize = 50;
+
+/// Asks often and at once, while somebody holds up every look-up of a session: until one waits and
+/// the first edge has read all that was asked. What it answered then.
+async fn ask_while_held_up(world: &World, client: &Client) -> anyhow::Result<Vec<String>> {
+    let mut holding = world.pool.begin().await?;
+    sqlx::query("LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE").execute(&mut *holding).await?;
+    let edge = world.edge(1);
+    let address: SocketAddr = edge.trim_start_matches("http://").parse()?;
+    let token = client.token.as_deref().expect("a token");
+    let request = format!(
+        "GET /authorize HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+    );
+    let mut asked = Vec::new();
+    for _ in 0..AT_ONCE {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        asked.push(stream);
+    }
+    let waits = "SELECT EXISTS (
+        SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+        WHERE d.datname = current_database() AND relation = 'sessions'::regclass AND NOT granted)";
+    let waits = || sqlx::query_scalar::<_, bool>(waits).fetch_one(&world.pool);
+    eventually("a look-up waits", || async { waits().await.unwrap_or(false) }).await?;
+    eventually("the edge has read all", || async { all_is_read(address.port()) }).await?;
+    holding.rollback().await?;
+    let mut answers = Vec::new();
+    for mut stream in asked {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        answers.push(answer.split(' ').nth(1).unwrap_or("").to_owned());
+    }
+    Ok(answers)
+}
+
+/// Whether all connections to a port are there, and nothing that was sent over them is unread.
+fn all_is_read(port: u16) -> bool {
+    let sockets = std::fs::read_to_string("/proc/self/net/tcp").unwrap_or_default();
+    let unread: Vec<_> = sockets
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            let (local, _remote) = (fields.next()?, fields.next()?);
+            let (state, queues) = (fields.next()?, fields.next()?);
+            let established = state == "01" && local.ends_with(&format!(":{port:04X}"));
+            established.then(|| queues.ends_with(":00000000"))
+        })
+        .collect();
+    unread.len() >= AT_ONCE && unread.iter().all(|read| *read)
+}
+
 #[tokio::test]
 async fn all_who_miss_the_same_session_at_once_cause_one_look_up() -> anyhow::Result<()> {
-    let mut permissions = Identity::ExpiryWorker.permissions("");
-    permissions.publish.clear();
-    permissions.subscribe = vec![">".to_owned()];
-    let bus_users = vec![("observer".to_owned(), permissions)];
-    let world = World::start_with(Options { bus_users, ..Options::default() }).await?;
-    let seed = std::fs::read_to_string(world.stack.nkey_path("observer"))?;
-    let observer = async_nats::ConnectOptions::with_nkey(seed.trim().to_owned());
-    let observer = observer.connect(world.stack.nats_url()).await?;
-    let subject = Subject::SessionResolve.publish(world.prefix(), None);
-    let mut resolved = observer.subscribe(subject).await?;
-    observer.flush().await?;
+    let options = Options { bus_users: vec![observer()], ..Options::default() };
+    let world = World::start_with(options).await?;
+    let mut resolved = world.observe(Subject::SessionResolve).await?;
     let mut look_ups = async || {
         let mut count = 0;
         while tokio::time::timeout(Duration::from_millis(300), resolved.next()).await.is_ok() {
@@ -161,37 +204,19 @@ async fn all_who_miss_the_same_session_at_once_cause_one_look_up() -> anyhow::Re
     let member = world.sign_in(Role::Member).await?;
     let mut unknown = member.clone();
     unknown.token = Some(Token::generate().expose().to_owned());
-    let at_once = async |client: &tests::Client, expected: u16| -> anyhow::Result<()> {
-        for answer in join_all((0..50).map(|_| client.authorize())).await {
+    let at_once = async |client: &Client, expected: u16| -> anyhow::Result<()> {
+        for answer in join_all((0..AT_ONCE).map(|_| client.authorize())).await {
             assert_eq!(answer?.0, expected);
         }
         Ok(())
     };
-    // Somebody who holds up the look-up makes sure that all 50 come while it is under way.
-    let mut holding = world.pool.begin().await?;
-    let hold = "LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE";
-    sqlx::query(hold).execute(&mut *holding).await?;
-    let release = async {
-        tokio::time::sleep(Duration::from_millis(800)).await;
-        holding.rollback().await
-    };
-    let (answered, released) = tokio::join!(at_once(&member, ALIVE), release);
-    answered?;
-    released?;
+    assert_eq!(ask_while_held_up(&world, &member).await?, vec!["200"; AT_ONCE]);
     assert_eq!(look_ups().await, 1, "a cold cache");
     at_once(&member, ALIVE).await?;
     assert_eq!(look_ups().await, 0, "a warm cache");
     at_once(&member.at(&world.edge(2)), ALIVE).await?;
     assert!((1..=3).contains(&look_ups().await), "another edge");
-    let mut holding = world.pool.begin().await?;
-    sqlx::query(hold).execute(&mut *holding).await?;
-    let release = async {
-        tokio::time::sleep(Duration::from_millis(800)).await;
-        holding.rollback().await
-    };
-    let (answered, released) = tokio::join!(at_once(&unknown, DEAD), release);
-    answered?;
-    released?;
+    assert_eq!(ask_while_held_up(&world, &unknown).await?, vec!["401"; AT_ONCE]);
     assert_eq!(look_ups().await, 1, "no session");
     // What cannot be a token is looked up nowhere.
     unknown.token = Some("bgs_nonsense".to_owned());

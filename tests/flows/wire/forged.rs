@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
-use shared::{role::Role, token::Token};
-use tests::{Client, Options, World, assert_whole, eventually, receipt};
+use shared::{role::Role, subject::Subject, token::Token};
+use tests::{Client, Options, World, assert_whole, eventually, observer, receipt};
 use uuid::Uuid;
 
 use super::key::{self, Key, head, incarnation};
@@ -113,9 +113,8 @@ async fn broadcasts_that_come_again_or_late_change_nothing() -> anyhow::Result<(
 }
 
 /// How often the edges ask for what they missed, in a second.
-async fn fetches_in_a_second(observer: &Key) -> anyhow::Result<usize> {
-    let mut since = observer.client.subscribe(observer.subject("revocation.since")).await?;
-    observer.client.flush().await?;
+async fn fetches_in_a_second(world: &World) -> anyhow::Result<usize> {
+    let mut since = world.observe(Subject::RevocationSince).await?;
     let mut count = 0;
     let counting = async {
         while since.next().await.is_some() {
@@ -126,16 +125,10 @@ async fn fetches_in_a_second(observer: &Key) -> anyhow::Result<usize> {
     Ok(count)
 }
 
-async fn world_with_observer() -> anyhow::Result<(World, Key)> {
-    let bus_users = vec![key::observer("")];
-    let world = World::start_with(Options { bus_users, ..Options::default() }).await?;
-    let observer = Key::of(&world, "observer").await?;
-    Ok((world, observer))
-}
-
 #[tokio::test]
 async fn a_head_that_never_comes_does_not_keep_edges_busy() -> anyhow::Result<()> {
-    let (world, observer) = world_with_observer().await?;
+    let options = Options { bus_users: vec![observer()], ..Options::default() };
+    let world = World::start_with(options).await?;
     let member = world.sign_in(Role::Member).await?;
     let (key, head) = (Key::of(&world, "session-worker").await?, head(&world).await?);
     let future = json!({"timeline": head.timeline, "number": head.number + 1_000_000});
@@ -143,7 +136,7 @@ async fn a_head_that_never_comes_does_not_keep_edges_busy() -> anyhow::Result<()
     assert_eq!(world.authorize(&member).await?, vec![(200, "member".to_owned()); 3]);
     assert_whole(&receipt(&revoke_another_session(&world, &member).await?)?, 3, 0);
     assert_eq!(world.authorize(&member).await?, vec![(200, "member".to_owned()); 3]);
-    let fetches = fetches_in_a_second(&observer).await?;
+    let fetches = fetches_in_a_second(&world).await?;
     assert!(fetches <= 60, "three edges fetched {fetches} times in a second");
     world.end().await;
     Ok(())
@@ -153,14 +146,29 @@ async fn a_head_that_never_comes_does_not_keep_edges_busy() -> anyhow::Result<()
 async fn an_entry_that_was_never_committed_does_not_lock_a_tenant_out() -> anyhow::Result<()> {
     let world = World::start().await?;
     let member = world.sign_in(Role::Member).await?;
-    let tenant: Uuid = sqlx::query_scalar("SELECT id FROM tenants").fetch_one(&world.pool).await?;
+    revoke_another_session(&world, &member).await?;
     let head = head(&world).await?;
-    let revision = json!({"timeline": head.timeline, "number": head.number + 1_000_000});
-    let entry = json!({"revision": revision, "tenant_id": tenant, "user_id": null, "cause": "grant-revoked"});
     // grant-worker may ask for the enforcement of what was committed, and of nothing else.
     let key = Key::of(&world, "grant-worker").await?;
-    let _ = key.ask("revocation.enforce", json!({"entry": entry}).to_string().into()).await;
-    assert_eq!(world.authorize(&member).await?, vec![(200, "member".to_owned()); 3]);
+    for (timeline, number) in [
+        (head.timeline, head.number + 1),
+        (head.timeline, head.number + 1_000_000),
+        (head.timeline, u64::MAX),
+        (head.timeline, 0),
+        (head.timeline + 1, head.number),
+    ] {
+        let enforce = json!({"revision": {"timeline": timeline, "number": number}});
+        let answer =
+            key.ask("revocation.enforce", enforce.to_string().into()).await.expect("an answer");
+        let answer: Value = serde_json::from_slice(&answer.payload)?;
+        assert_eq!(answer["refused"]["code"], "not-found", "{enforce}: {answer}");
+        assert_eq!(world.authorize(&member).await?, vec![(200, "member".to_owned()); 3]);
+    }
+    assert_eq!(key::head(&world).await?, head);
+    assert_whole(&receipt(&revoke_another_session(&world, &member).await?)?, 3, 0);
+    let granted = member.request_grant("The invoices have the wrong year", 60).await?;
+    assert_whole(&receipt(&granted)?, 3, 0);
+    assert_eq!(world.demand_admin(&member).await?, [200; 3]);
     world.end().await;
     Ok(())
 }

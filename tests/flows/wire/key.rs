@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::{Client, ConnectOptions, Event, Message, ServerError};
-use shared::{lease::Revision, subject::Identity};
+use shared::lease::Revision;
 use tests::World;
 use tokio::{sync::mpsc, time::timeout};
 use uuid::Uuid;
@@ -114,14 +114,6 @@ impl Key {
             passed = false;
         }
     }
-}
-
-/// An observer, who may hear everything and say nothing.
-pub(super) fn observer(prefix: &str) -> (String, shared::subject::Permissions) {
-    let mut permissions = Identity::ExpiryWorker.permissions(prefix);
-    permissions.publish.clear();
-    permissions.subscribe = vec![">".to_owned()];
-    ("observer".to_owned(), permissions)
 }
 
 /// The head, as the database has it.

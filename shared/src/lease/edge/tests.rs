@@ -29,7 +29,6 @@ fn entry(number: u64, who: u128) -> Entry {
         revision: rev(number),
         tenant_id: TENANT,
         user_id: Some(user(who)),
-        sessions: Vec::new(),
         cause: "session-revoked".to_owned(),
         traceparent: None,
     }
@@ -85,7 +84,7 @@ fn e1_nothing_is_decided_before_the_join() {
 fn e1_the_lease_counts_from_sending() {
     let mut edge = Edge::new(Limits::default());
     edge.poll(at(0));
-    edge.joined(at(2_900), at(0), &joined(1, 10));
+    edge.joined(at(900), at(0), &joined(1, 10));
     assert!(is_current(&edge, 2_999, &snapshot(10, 1)));
     assert_eq!(edge.verdict(at(3_000), &snapshot(10, 1)), Verdict::Fenced);
 }
@@ -167,7 +166,8 @@ fn e4_a_failed_fetch_is_tried_again() {
     edge.heard(at(5), &broadcast(12, vec![]));
     edge.poll(at(10));
     edge.fetch_failed(at(11));
-    assert_eq!(edge.poll(at(16)), [Action::Fetch { after: rev(10) }]);
+    assert_eq!(edge.poll(at(111)), []);
+    assert_eq!(edge.poll(at(116)), [Action::Fetch { after: rev(10) }]);
 }
 
 #[test]
@@ -237,6 +237,26 @@ fn e8_server_time_counts_from_sending() {
     edge.poll(at(0));
     edge.joined(at(500), at(0), &joined(1, 10));
     assert_eq!(edge.server_time(at(500)), Some(Timestamp::from_micros(1_000_500_000)));
+}
+
+#[test]
+fn e8_a_slow_join_gives_no_reading() {
+    let mut edge = Edge::new(Limits::default());
+    edge.poll(at(0));
+    edge.joined(at(1_001), at(0), &joined(1, 10));
+    assert_eq!(edge.verdict(at(1_002), &snapshot(10, 1)), Verdict::Fenced);
+    assert_eq!(edge.poll(at(1_002)), [Action::Renew { incarnation: life(1), applied: rev(10) }]);
+    edge.renewed(at(1_003), at(1_002), rev(10), &renewed(Renewal::Extended, 10));
+    assert!(is_current(&edge, 1_004, &snapshot(10, 1)));
+}
+
+#[test]
+fn early_entries_are_bounded_without_a_lease() {
+    let mut edge = Edge::new(Limits { gap: 3, ..Limits::default() });
+    for number in 1..=10 {
+        edge.heard(at(1), &broadcast(number, vec![entry(number, 1)]));
+    }
+    assert_eq!(edge.early.len(), 3);
 }
 
 #[test]
