@@ -4,6 +4,7 @@ use shared::{
     database::caller::{self, Known},
     id::UserId,
     message::{
+        MOST_ITEMS,
         grant::{GetGrant, Grants, ListGrants, OneGrant},
         page,
     },
@@ -17,16 +18,13 @@ use crate::{
     store::{self, Selection},
 };
 
-/// Most grants in one answer.
-const MAX_LIMIT: u32 = 200;
-
 /// Lists grants, newest first.
 #[instrument(skip_all, name = "grant.list")]
 pub(crate) async fn list(state: State, request: ListGrants) -> Result<Grants, Refusal> {
     let mut tx = store::begin(&state.pool).await?;
     let known = caller::look_up(&mut tx, &request.caller).await?;
-    if !(1..=MAX_LIMIT).contains(&request.limit) {
-        let detail = format!("The limit is 1 to {MAX_LIMIT}.");
+    if !(1..=MOST_ITEMS).contains(&request.limit) {
+        let detail = format!("The limit is 1 to {MOST_ITEMS}.");
         return Err(Refusal::new(Code::BadRequest, detail));
     }
     let selection = Selection {

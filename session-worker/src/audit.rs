@@ -7,6 +7,7 @@ use shared::{
         caller, failed,
     },
     message::{
+        MOST_ITEMS,
         audit::{AuditEntries, AuditEntry, ListAudit},
         page,
     },
@@ -19,14 +20,11 @@ use tracing::instrument;
 
 use crate::state::State;
 
-/// Most entries in one answer.
-const MOST: u32 = 200;
-
 /// Entries of the caller's tenant, newest first, with `audit.read`.
 #[instrument(skip_all, name = "audit.list")]
 pub(crate) async fn list(state: State, request: ListAudit) -> Result<AuditEntries, Refusal> {
-    if !(1..=MOST).contains(&request.limit) {
-        return Err(Refusal::new(Code::BadRequest, format!("limit is 1 to {MOST}.")));
+    if !(1..=MOST_ITEMS).contains(&request.limit) {
+        return Err(Refusal::new(Code::BadRequest, format!("limit is 1 to {MOST_ITEMS}.")));
     }
     if request.cursor.is_some_and(|cursor| i64::try_from(cursor).is_err()) {
         return Err(Refusal::new(Code::BadRequest, "There is no such cursor."));

@@ -6,6 +6,7 @@
 //! `ARCHITECTURE.md`.
 
 pub mod edge;
+mod marks;
 pub mod server_clock;
 pub mod worker;
 

@@ -27,6 +27,9 @@ pub const SHORT: Duration = Duration::from_secs(5);
 /// (4/3 lease + margin + 1 s, 5.4 s with the default lease) and some time for the change.
 pub const WITH_RECEIPT: Duration = Duration::from_secs(12);
 
+/// Most items of a page.
+pub const MOST_ITEMS: u32 = 200;
+
 /// Most bytes of a page: an answer has to fit into one message of the bus.
 const PAGE_BYTES: usize = 128 * 1024;
 

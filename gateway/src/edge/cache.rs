@@ -18,14 +18,9 @@ use shared::{
         Revision,
         edge::{Edge, Limits, Snapshot, Verdict},
     },
-    message::session::{Elevation, ResolvedSession},
+    message::session::{Elevation, IDLE_SLACK_SECONDS, ResolvedSession, TOUCH_EVERY},
     token::TokenHash,
 };
-
-/// A session's use is reported at most this often.
-const TOUCH_EVERY: Duration = Duration::from_mins(1);
-/// How late the database may know of a use at another edge: [`TOUCH_EVERY`], and its batching.
-const IDLE_SLACK: Duration = Duration::from_secs(75);
 
 pub(super) struct Cache {
     sessions: moka::sync::Cache<TokenHash, Arc<Cached>>,
@@ -113,12 +108,15 @@ impl Cached {
         if now >= self.session.expires_at {
             return Life::Over;
         }
-        let idle = Duration::from_secs(u64::from(self.session.idle_seconds));
+        let seconds = |n: u32| Duration::from_secs(u64::from(n));
+        let idle = seconds(self.session.idle_seconds);
+        // The database may know late of a use at another edge.
+        let slack = seconds(IDLE_SLACK_SECONDS.unsigned_abs());
         let unused = now.since(Timestamp::from_micros(self.last_used.load(Ordering::Relaxed)));
         match (unused < idle, just_loaded) {
             (true, _) => Life::Alive,
             (false, false) => Life::PerhapsIdle,
-            (false, true) if unused < idle + IDLE_SLACK => Life::Alive,
+            (false, true) if unused < idle + slack => Life::Alive,
             (false, true) => Life::Over,
         }
     }

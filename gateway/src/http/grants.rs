@@ -10,7 +10,7 @@ use shared::{
     id::{GrantId, UserId},
     message::grant::{
         GetGrant, GrantReceipt, Grants, ListGrants, OneGrant, RequestGrant, RevokeGrant,
-        State as GrantState,
+        SHORTEST_SECONDS, State as GrantState,
     },
     role::Role,
 };
@@ -25,9 +25,6 @@ use super::{
     problem::Refused,
     responses,
 };
-
-/// The shortest grant, in seconds.
-const SHORTEST: u32 = 5;
 
 pub(super) fn routes() -> OpenApiRouter<State> {
     OpenApiRouter::default()
@@ -79,8 +76,10 @@ async fn request(
     Parameters(Nothing {}): Parameters<Nothing>,
     Body(asked): Body<Asked>,
 ) -> Result<Response, Refused> {
-    if asked.duration_seconds.is_some_and(|seconds| seconds < SHORTEST) {
-        return Err(Refused::bad_request(format!("`duration_seconds` is at least {SHORTEST}.")));
+    if asked.duration_seconds.is_some_and(|seconds| seconds < SHORTEST_SECONDS) {
+        return Err(Refused::bad_request(format!(
+            "`duration_seconds` is at least {SHORTEST_SECONDS}."
+        )));
     }
     let request = RequestGrant {
         caller,

@@ -7,14 +7,13 @@ use axum::{
     http::request::Parts,
 };
 use serde::de::DeserializeOwned;
+use shared::message::MOST_ITEMS;
 use uuid::Uuid;
 
 use super::{body::shortened, problem::Refused};
 
 /// How many items a page has if the client does not say.
 const PAGE: u32 = 50;
-/// How many items a page has at most.
-const LONGEST_PAGE: u32 = 200;
 
 /// The query. Parameters that are unknown, repeated or malformed are refused.
 pub(super) struct Parameters<T>(pub(super) T);
@@ -35,8 +34,8 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> {
 /// How many items to ask for.
 pub(super) fn page(limit: Option<u32>) -> Result<u32, Refused> {
     match limit.unwrap_or(PAGE) {
-        limit @ 1..=LONGEST_PAGE => Ok(limit),
-        _ => Err(Refused::bad_request(format!("`limit` is 1 to {LONGEST_PAGE}."))),
+        limit @ 1..=MOST_ITEMS => Ok(limit),
+        _ => Err(Refused::bad_request(format!("`limit` is 1 to {MOST_ITEMS}."))),
     }
 }
 

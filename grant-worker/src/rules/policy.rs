@@ -1,14 +1,12 @@
 //! What a tenant's policy says to a request.
 
 use shared::{
+    message::grant::SHORTEST_SECONDS,
     refusal::{Code, Refusal},
     role::Role,
 };
 
 use super::wording;
-
-/// Shortest grant.
-pub const MIN_DURATION_SECONDS: u32 = 5;
 
 /// How a tenant grants emergency access.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,8 +88,8 @@ impl Policy {
 
     fn judge_duration(&self, asked: Option<u32>) -> Result<u32, Refusal> {
         let duration = asked.unwrap_or(self.default_duration_seconds);
-        if duration < MIN_DURATION_SECONDS {
-            let detail = format!("A grant lasts at least {MIN_DURATION_SECONDS} seconds.");
+        if duration < SHORTEST_SECONDS {
+            let detail = format!("A grant lasts at least {SHORTEST_SECONDS} seconds.");
             return Err(Refusal::new(Code::BadRequest, detail));
         }
         if duration > self.max_duration_seconds {

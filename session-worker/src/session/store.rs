@@ -5,9 +5,12 @@ use std::{collections::HashMap, time::Duration};
 use serde::Deserialize;
 use shared::{
     clock::Timestamp,
-    database::{Transaction, caller::IDLE_SLACK_SECONDS, revocation::revision},
+    database::{Transaction, revocation::revision},
     id::{GrantId, SessionId, TenantId, UserId},
-    message::session::{Elevation, Method, Resolved, ResolvedSession, Session},
+    message::{
+        MOST_ITEMS,
+        session::{Elevation, IDLE_SLACK_SECONDS, Method, Resolved, ResolvedSession, Session},
+    },
     role::Role,
     token::TokenHash,
 };
@@ -17,9 +20,6 @@ use tracing::instrument;
 use uuid::Uuid;
 
 use crate::device;
-
-/// Most sessions in one list: an answer has to fit into one message of the bus.
-const MOST: i64 = 200;
 
 #[derive(Debug, Deserialize)]
 struct GrantRow {
@@ -89,7 +89,8 @@ fn methods(names: &[String]) -> Vec<Method> {
     all.into_iter().filter(|method| names.iter().any(|name| name == method.as_str())).collect()
 }
 
-/// Live sessions of a user: the one that asks first, then by last activity. At most [`MOST`].
+/// Live sessions of a user: the one that asks first, then by last activity. At most
+/// [`MOST_ITEMS`].
 #[instrument(skip_all, name = "session.select-live")]
 pub(crate) async fn live(
     pool: &PgPool,
@@ -107,7 +108,7 @@ pub(crate) async fn live(
         user.0,
         current.0,
         IDLE_SLACK_SECONDS,
-        MOST,
+        i64::from(MOST_ITEMS),
     )
     .fetch_all(pool)
     .await?;

@@ -1,24 +1,18 @@
 //! Who calls, and what they may do: looked up in the transaction of the change, under a lock.
 
-use std::time::Duration;
-
 use tracing::instrument;
 
 use super::{Transaction, failed};
 use crate::{
     clock::Timestamp,
     id::{GrantId, SessionId, TenantId, UserId},
-    message::{Caller, session::Elevation},
+    message::{
+        Caller,
+        session::{Elevation, IDLE_SLACK_SECONDS, TOUCH_EVERY},
+    },
     refusal::{Code, Refusal},
     role::{Permission, Role, effective_permissions, permits},
 };
-
-/// How much longer than the idle time a session lives by the database alone: edges tell it of
-/// use at most once a minute, in batches. Never early, at most 90 s late.
-pub const IDLE_SLACK_SECONDS: i32 = 75;
-
-/// The use of a session is written at most this often.
-const TOUCH_EVERY: Duration = Duration::from_mins(1);
 
 /// Somebody who is signed in, as of this transaction.
 #[derive(Debug, Clone)]

@@ -3,17 +3,15 @@
 //! Inputs are what arrived and when; outputs are [`Action`]s for the driver. A reply always comes
 //! with the moment at which its request was *sent*: leases and clock readings count from there.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    hash::{Hash, Hasher},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
+pub use crate::lease::marks::Snapshot;
 use crate::{
     clock::{Monotonic, Timestamp},
-    id::{Incarnation, TenantId, UserId},
+    id::Incarnation,
     lease::{
         Revision,
+        marks::Marks,
         server_clock::{Reading, ServerClock},
     },
     message::{
@@ -93,17 +91,6 @@ pub enum Alarm {
     Fenced,
 }
 
-/// What a cache entry is checked by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The head in the database snapshot that the entry was read from.
-    pub revision: Revision,
-    /// Whose rights it holds.
-    pub user: UserId,
-    /// In which tenant.
-    pub tenant: TenantId,
-}
-
 /// Whether a cached entry may be used for a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -115,7 +102,7 @@ pub enum Verdict {
     Current(Timestamp),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy)]
 struct Membership {
     incarnation: Incarnation,
     ttl: Duration,
@@ -125,21 +112,12 @@ struct Membership {
     renew_at: Monotonic,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Mark {
-    revision: Revision,
-    raised_at: Monotonic,
-}
-
 /// Requests under way, each since when; one that takes too long is sent again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct UnderWay {
-    /// A join.
-    pub join: Option<Monotonic>,
-    /// A renewal.
-    pub renew: Option<Monotonic>,
-    /// A fetch of what is missing.
-    pub fetch: Option<Monotonic>,
+#[derive(Debug, Clone, Copy, Default)]
+struct UnderWay {
+    join: Option<Monotonic>,
+    renew: Option<Monotonic>,
+    fetch: Option<Monotonic>,
 }
 
 /// The state of an edge. Everything is lost in a restart, which is a new life.
@@ -149,9 +127,7 @@ pub struct Edge {
     membership: Option<Membership>,
     leaving: bool,
     applied: Revision,
-    floor: Revision,
-    users: HashMap<UserId, Mark>,
-    tenants: HashMap<TenantId, Mark>,
+    marks: Marks,
     early: BTreeSet<Revision>,
     head: Revision,
     /// The highest head heard since the last fetch was sent.
@@ -160,7 +136,6 @@ pub struct Edge {
     join_at: Monotonic,
     under_way: UnderWay,
     clock: ServerClock,
-    forget_at: Monotonic,
 }
 
 impl Edge {
@@ -168,13 +143,11 @@ impl Edge {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
+            marks: Marks::new(limits.mark_age, limits.marks),
             limits,
             membership: None,
             leaving: false,
             applied: Revision::default(),
-            floor: Revision::default(),
-            users: HashMap::new(),
-            tenants: HashMap::new(),
             early: BTreeSet::new(),
             head: Revision::default(),
             heard_since_fetch: Revision::default(),
@@ -182,7 +155,6 @@ impl Edge {
             join_at: Monotonic(Duration::ZERO),
             under_way: UnderWay::default(),
             clock: ServerClock::default(),
-            forget_at: Monotonic(Duration::ZERO),
         }
     }
 
@@ -207,40 +179,13 @@ impl Edge {
     /// The one predicate that decides at insertion and at every use.
     #[must_use]
     pub fn is_current(&self, snapshot: &Snapshot) -> bool {
-        let seen = |mark: Option<&Mark>| mark.is_none_or(|m| snapshot.revision >= m.revision);
-        seen(self.users.get(&snapshot.user))
-            && seen(self.tenants.get(&snapshot.tenant))
-            && snapshot.revision >= self.floor
+        self.marks.is_current(snapshot)
     }
 
     /// Every revision up to this one is applied.
     #[must_use]
     pub const fn applied(&self) -> Revision {
         self.applied
-    }
-
-    /// Nothing loaded before this counts.
-    #[must_use]
-    pub const fn floor(&self) -> Revision {
-        self.floor
-    }
-
-    /// The highest revision about a user that has arrived and is not forgotten.
-    #[must_use]
-    pub fn seen(&self, user: UserId) -> Option<Revision> {
-        self.users.get(&user).map(|mark| mark.revision)
-    }
-
-    /// The highest revision that this edge knows to exist.
-    #[must_use]
-    pub const fn head(&self) -> Revision {
-        self.head
-    }
-
-    /// Which requests are under way.
-    #[must_use]
-    pub const fn under_way(&self) -> UnderWay {
-        self.under_way
     }
 
     /// The present life, if there is one.
@@ -398,7 +343,7 @@ impl Edge {
     /// Time has passed: what is to be done now? Call it at least every few milliseconds while
     /// [`Edge::is_behind`], else several times per lease.
     pub fn poll(&mut self, now: Monotonic) -> Vec<Action> {
-        self.forget(now);
+        self.marks.forget(now);
         let mut actions = Vec::new();
         if self.leaving {
             return actions;
@@ -456,16 +401,7 @@ impl Edge {
 
     /// Raises the marks of an entry, which counts at once, and notes that it arrived.
     fn take(&mut self, now: Monotonic, entry: &Entry) {
-        let mark = Mark { revision: entry.revision, raised_at: now };
-        let raise = |old: &mut Mark| {
-            if old.revision < mark.revision {
-                *old = mark;
-            }
-        };
-        match entry.user_id {
-            Some(user) => self.users.entry(user).and_modify(raise).or_insert(mark),
-            None => self.tenants.entry(entry.tenant_id).and_modify(raise).or_insert(mark),
-        };
+        self.marks.raise(now, entry);
         self.raise_head(entry.revision);
         if entry.revision > self.applied {
             self.early.insert(entry.revision);
@@ -493,7 +429,7 @@ impl Edge {
 
     /// In one step: nothing loaded before `head` counts any more, and all up to it is applied.
     fn jump(&mut self, head: Revision) {
-        self.floor = self.floor.max(head);
+        self.marks.raise_floor(head);
         self.applied = self.applied.max(head);
         self.early = self.early.split_off(&self.applied.next());
         self.advance();
@@ -506,55 +442,6 @@ impl Edge {
     fn ack(&self) -> Option<Action> {
         let incarnation = self.membership?.incarnation;
         Some(Action::Ack { incarnation, applied: self.applied })
-    }
-
-    /// Forgets marks that are old or too many. The floor rises first, so that what a mark kept
-    /// out stays out.
-    fn forget(&mut self, now: Monotonic) {
-        let too_many = self.users.len() + self.tenants.len() > self.limits.marks;
-        if now < self.forget_at && !too_many {
-            return;
-        }
-        self.forget_at = now.plus(self.limits.mark_age / 100);
-        // Too many is rare: then all of them go.
-        let goes = |mark: &&Mark| too_many || now.since(mark.raised_at) > self.limits.mark_age;
-        let marks = self.users.values().chain(self.tenants.values());
-        let Some(forgotten) = marks.filter(goes).map(|mark| mark.revision).max() else { return };
-        self.floor = self.floor.max(forgotten);
-        let floor = self.floor;
-        self.users.retain(|_, mark| mark.revision > floor);
-        self.tenants.retain(|_, mark| mark.revision > floor);
-    }
-}
-
-/// For checks that explore states. What is known of the server's clock is left out: it decides
-/// about expiry alone, which has checks of its own.
-impl Hash for Edge {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let Self {
-            limits: _,
-            membership,
-            leaving,
-            applied,
-            floor,
-            users,
-            tenants,
-            early,
-            head,
-            heard_since_fetch,
-            behind_since,
-            join_at,
-            under_way,
-            clock: _,
-            forget_at,
-        } = self;
-        (membership, leaving, applied, floor, early, head).hash(state);
-        (heard_since_fetch, behind_since, join_at, under_way, forget_at).hash(state);
-        let mut users: Vec<_> = users.iter().collect();
-        users.sort_unstable();
-        let mut tenants: Vec<_> = tenants.iter().collect();
-        tenants.sort_unstable();
-        (users, tenants).hash(state);
     }
 }
 

@@ -16,7 +16,7 @@ pub const STEP: Duration = Duration::from_secs(1);
 /// run ahead of the server, never behind: expiries come early by at most a round trip, never late.
 /// A server clock that steps back prolongs nothing for 10 minutes; one that blips forward once
 /// has no effect.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default)]
 pub struct ServerClock {
     /// (asked at, server time minus asked-at in microseconds), oldest first.
     readings: VecDeque<(Monotonic, i64)>,

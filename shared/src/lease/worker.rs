@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// One life of an edge, as its row in Postgres has it. Numbers are of the present timeline.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EdgeRow {
     /// Which edge.
     pub edge: EdgeId,
@@ -56,12 +56,12 @@ impl EdgeRow {
 }
 
 /// W4: watches the rows and says which lease has run out, by this worker's own steady clock.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default)]
 pub struct FenceWatch {
     leases: BTreeMap<Incarnation, Lease>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy)]
 struct Lease {
     seq: i64,
     ttl: Duration,
@@ -107,7 +107,7 @@ impl FenceWatch {
 }
 
 /// How an edge came to count as done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Waiting,
     Acknowledged,
@@ -116,7 +116,7 @@ enum Standing {
 }
 
 /// W3 and W5: one revision on its way to every edge.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub struct Enforcement {
     revision: Revision,
     edges: BTreeMap<Incarnation, (EdgeId, Standing)>,

@@ -10,6 +10,9 @@ use crate::{
     role::Role,
 };
 
+/// The shortest grant, in seconds.
+pub const SHORTEST_SECONDS: u32 = 5;
+
 /// Where a grant stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[cfg_attr(

@@ -16,6 +16,13 @@ use crate::{
     token::TokenHash,
 };
 
+/// The use of a session is written down at most this often.
+pub const TOUCH_EVERY: Duration = Duration::from_mins(1);
+
+/// How much longer than its idle time a session lives by what the database knows, in seconds: edges
+/// tell it of use every [`TOUCH_EVERY`], in batches. Never early, at most 90 s late.
+pub const IDLE_SLACK_SECONDS: i32 = 75;
+
 /// Sign in with a password.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SignIn {

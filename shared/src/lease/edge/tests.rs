@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::*;
+use crate::id::{TenantId, UserId};
 
 const TTL: Duration = Duration::from_secs(3);
 
@@ -314,7 +315,7 @@ fn too_many_marks_are_forgotten_and_raise_the_floor() {
 #[test]
 fn the_lease_length_is_what_the_reply_says() {
     let edge = edge();
-    let end = u64::try_from(TTL.as_millis()).unwrap();
+    let end = u64::try_from(TTL.as_millis()).expect("a short lease");
     assert!(is_current(&edge, end - 1, &snapshot(10, 1)));
     assert!(!is_current(&edge, end, &snapshot(10, 1)));
 }
