@@ -191,3 +191,33 @@ async fn an_edge_that_stopped_in_order_is_missed_by_nobody() -> anyhow::Result<(
     world.end().await;
     Ok(())
 }
+
+/// E7: what an edge has cached may be from what was lost.
+#[tokio::test]
+async fn an_edge_that_applied_what_the_database_lost_starts_anew() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let member = world.sign_in(Role::Member).await?;
+    let granted = member.request_grant("Checkout is down since the release", 600).await?;
+    assert_whole(&receipt(&granted)?, 3, 0);
+    assert_eq!(world.demand_admin(&member).await?, [200; 3]);
+    let edges = ["gateway-1", "gateway-2", "gateway-3"];
+    let before: Vec<_> = edges.iter().map(|edge| world.stack.pid(edge)).collect();
+
+    let mut lost = world.pool.begin().await?;
+    sqlx::query("DELETE FROM revocations").execute(&mut *lost).await?;
+    sqlx::query("UPDATE revocation_head SET revision = 0").execute(&mut *lost).await?;
+    lost.commit().await?;
+    eventually("all edges are other processes", || async {
+        let now = edges.iter().map(|edge| world.stack.pid(edge));
+        now.zip(&before).all(|(now, before)| now.is_some() && now != *before)
+    })
+    .await?;
+    world.all_ready().await?;
+    assert_eq!(world.demand_admin(&member).await?, [200; 3]);
+    let ended = member.revoke_grant(&granted["grant"], "It works again").await?.expect(200).body;
+    assert_eq!(ended["receipt"]["enforced"], true);
+    assert_eq!(world.demand_admin(&member).await?, [403; 3]);
+
+    world.end().await;
+    Ok(())
+}

@@ -23,7 +23,7 @@ use shared::{
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, info_span, warn};
+use tracing::{info, info_span, warn};
 
 use super::Edge;
 
@@ -87,7 +87,7 @@ impl Driver {
                 }
             };
             for action in actions {
-                self.perform(action).await;
+                self.perform(action).await?;
             }
         }
         self.leave().await;
@@ -149,7 +149,7 @@ impl Driver {
         })
     }
 
-    async fn perform(&mut self, action: Action) {
+    async fn perform(&mut self, action: Action) -> anyhow::Result<()> {
         let bus = self.edge.0.bus.clone();
         let sent_at = self.now();
         match action {
@@ -172,15 +172,16 @@ impl Driver {
             Action::Ack { incarnation, applied } => {
                 bus.publish(&Ack { edge: self.id.clone(), incarnation, applied }).await;
             }
-            Action::Alarm(Alarm::CommitsLost) => error!(
-                "the database has forgotten revisions that this edge applied; it decides nothing \
-                 until the database is whole again or the edge is restarted"
+            // What was cached may be from what was lost, so only a new life is safe (E7).
+            Action::Alarm(Alarm::CommitsLost) => anyhow::bail!(
+                "the database has forgotten revisions that this edge applied: it has to start anew"
             ),
             Action::Alarm(Alarm::TimelineChanged) => {
                 warn!("the database failed over: joining anew");
             }
             Action::Alarm(Alarm::Fenced) => warn!("this edge was fenced: joining anew"),
         }
+        Ok(())
     }
 
     /// Tells session-worker which sessions were used.

@@ -22,8 +22,6 @@ use crate::{
 
 /// How long to wait before a failed fetch is tried again.
 const FETCH_RETRY: Duration = Duration::from_millis(100);
-/// How long to wait before joining a database again that has lost commits.
-const LOST_RETRY: Duration = Duration::from_secs(5);
 
 /// Bounds on what an edge remembers and how it behaves.
 #[derive(Debug, Clone)]
@@ -83,7 +81,8 @@ pub enum Action {
 /// What people should know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alarm {
-    /// The database forgot revisions that this edge had applied: commits were lost.
+    /// The database forgot revisions that this edge had applied: commits were lost. The process has
+    /// to end: what is cached may be from what was lost.
     CommitsLost,
     /// The database runs on another timeline: it failed over.
     TimelineChanged,
@@ -196,8 +195,8 @@ impl Edge {
 
     /// E1: the reply, at `now`, to a join that was sent at `sent_at`.
     ///
-    /// A head below what was applied before would let new revisions pass for applied ones: this
-    /// edge then stays down, until a restart empties it (E7).
+    /// A head below what was applied before means lost commits: new revisions would pass for applied
+    /// ones. Nothing is decided then, and the process has to start anew, with an empty cache (E7).
     pub fn joined(&mut self, now: Monotonic, sent_at: Monotonic, reply: &Joined) -> Vec<Action> {
         self.under_way.join = None;
         if self.membership.is_some() || self.leaving {
@@ -205,7 +204,6 @@ impl Edge {
         }
         if reply.head < self.applied {
             self.join_failed(now);
-            self.join_at = now.plus(LOST_RETRY);
             return vec![Action::Alarm(Alarm::CommitsLost)];
         }
         let ttl = Duration::from_millis(reply.ttl_ms);
