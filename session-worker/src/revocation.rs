@@ -83,7 +83,8 @@ impl Revocations {
             .map_or(Duration::MAX, |left| left.saturating_sub(ANSWER))
             .min(receipt_deadline(longest));
         let mut enforcement = Enforcement::new(revision, &rows);
-        let mut pause = PATIENCE;
+        // Counted from the commit, not from the last ack: acks may never cease.
+        let mut look_again = PATIENCE;
         let mut pressed = false;
         loop {
             acked.mark_unchanged();
@@ -97,26 +98,25 @@ impl Revocations {
                 }
                 return Ok(receipt);
             }
-            let heard =
-                tokio::time::timeout(pause.min(deadline.saturating_sub(took)), acked.changed());
-            if heard.await.is_err() {
-                let waiting = enforcement.waiting();
-                if !pressed {
-                    pressed = true;
-                    info!(
-                        revision = revision.number,
-                        edges = waiting.len(),
-                        "some edges do not answer yet"
-                    );
-                    store::must_apply(&self.receipt_pool, &waiting, revision)
-                        .await
-                        .map_err(failed)?;
-                }
-                for row in store::of(&self.receipt_pool, &waiting).await.map_err(failed)? {
-                    enforcement.row(&row);
-                }
-                pause = REREAD;
+            if took < look_again {
+                let pause = look_again.min(deadline).saturating_sub(took);
+                let _ = tokio::time::timeout(pause, acked.changed()).await;
+                continue;
             }
+            let waiting = enforcement.waiting();
+            if !pressed {
+                pressed = true;
+                info!(
+                    revision = revision.number,
+                    edges = waiting.len(),
+                    "some edges do not answer yet"
+                );
+                store::must_apply(&self.receipt_pool, &waiting, revision).await.map_err(failed)?;
+            }
+            for row in store::of(&self.receipt_pool, &waiting).await.map_err(failed)? {
+                enforcement.row(&row);
+            }
+            look_again = self.clock.monotonic().since(committed_at) + REREAD;
         }
     }
 

@@ -1,8 +1,15 @@
 //! Each process killed in the middle of the job, and edges that are away for longer.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use reqwest::Method;
-use shared::{message::revocation::Receipt, role::Role};
+use shared::{
+    id::Incarnation,
+    lease::Revision,
+    message::{edge::Ack, revocation::Receipt},
+    role::Role,
+};
 use tests::{Answer, Options, World, assert_whole, eventually, receipt};
 
 /// The main job with a process killed in the middle: whoever was signed in and elevated stays so,
@@ -217,6 +224,36 @@ async fn an_edge_that_applied_what_the_database_lost_starts_anew() -> anyhow::Re
     let ended = member.revoke_grant(&granted["grant"], "It works again").await?.expect(200).body;
     assert_eq!(ended["receipt"]["enforced"], true);
     assert_eq!(world.demand_admin(&member).await?, [403; 3]);
+
+    world.end().await;
+    Ok(())
+}
+
+/// Whoever waits for a receipt looks at the rows again, however many acks come meanwhile.
+#[tokio::test]
+async fn acks_of_others_do_not_hide_that_an_edge_is_fenced() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let member = world.sign_in(Role::Member).await?;
+    let granted = member.request_grant("Checkout is down since the release", 600).await?;
+    let bus = world.bus_of("gateway-1").await?;
+    let ack = Ack {
+        edge: "gateway-1".parse()?,
+        incarnation: Incarnation(uuid::Uuid::nil()),
+        applied: Revision::default(),
+    };
+    world.kill_for_good("gateway-3").await;
+    let storm = async {
+        let mut beat = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            beat.tick().await;
+            bus.publish(&ack).await;
+        }
+    };
+    let ended = tokio::select! {
+        ended = member.revoke_grant(&granted["grant"], "It works again") => ended?.expect(200).body,
+        () = storm => unreachable!("it ends with the revocation"),
+    };
+    assert_whole(&receipt(&ended)?, 2, 1);
 
     world.end().await;
     Ok(())
