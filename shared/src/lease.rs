@@ -42,15 +42,37 @@ impl fmt::Display for Revision {
     }
 }
 
-/// What a fence waits beyond the lease: 10 % of it for drifting clocks, and 100 ms.
-#[must_use]
-pub fn margin(ttl: Duration) -> Duration {
-    ttl / 10 + Duration::from_millis(100)
+/// What a fence waits beyond the lease, for a slow edge and a fast worker: a share of it, and a
+/// constant.
+///
+/// The share has to be at least what two steady clocks may drift apart, the constant what may pass
+/// between the reading of a clock and its use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Margin {
+    /// Percent of the lease.
+    pub percent: u32,
+    /// What comes on top.
+    pub constant: Duration,
+}
+
+impl Default for Margin {
+    /// 10 % and 100 ms.
+    fn default() -> Self {
+        Self { percent: 10, constant: Duration::from_millis(100) }
+    }
+}
+
+impl Margin {
+    /// The margin of a lease of this length.
+    #[must_use]
+    pub fn of(self, lease: Duration) -> Duration {
+        lease * self.percent / 100 + self.constant
+    }
 }
 
 /// How long a receipt may take before it says `enforced: false` (W5): an edge may have renewed
 /// just before it died, a third of the lease after the commit.
 #[must_use]
-pub fn receipt_deadline(ttl: Duration) -> Duration {
-    ttl * 4 / 3 + margin(ttl) + Duration::from_secs(1)
+pub fn receipt_deadline(ttl: Duration, margin: Margin) -> Duration {
+    ttl * 4 / 3 + margin.of(ttl) + Duration::from_secs(1)
 }

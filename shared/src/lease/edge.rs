@@ -36,6 +36,9 @@ pub struct Limits {
     pub gap_wait: Duration,
     /// How long to wait before a failed join is tried again.
     pub join_retry: Duration,
+    /// How long to go on allowing what is cached after the lease has run out, while cut off. Told
+    /// to the workers at the join: they count this edge as waiting for as long.
+    pub allow_cached: Duration,
 }
 
 impl Default for Limits {
@@ -46,6 +49,7 @@ impl Default for Limits {
             gap: 10_000,
             gap_wait: Duration::from_millis(5),
             join_retry: Duration::from_millis(250),
+            allow_cached: Duration::ZERO,
         }
     }
 }
@@ -161,7 +165,7 @@ impl Edge {
     /// decision begins at `now`.
     #[must_use]
     pub fn verdict(&self, now: Monotonic, snapshot: &Snapshot) -> Verdict {
-        match self.server_time(now) {
+        match self.time_within(now, self.limits.allow_cached) {
             None => Verdict::Fenced,
             Some(_) if !self.is_current(snapshot) => Verdict::Stale,
             Some(server_time) => Verdict::Current(server_time),
@@ -171,8 +175,13 @@ impl Edge {
     /// The server's time at `now` if this edge holds a lease then, else nothing.
     #[must_use]
     pub fn server_time(&self, now: Monotonic) -> Option<Timestamp> {
-        let leased = self.membership.is_some_and(|m| now < m.until) && !self.leaving;
-        if leased { self.clock.at(now) } else { None }
+        self.time_within(now, Duration::ZERO)
+    }
+
+    /// The server's time, until so long after the lease.
+    fn time_within(&self, now: Monotonic, after: Duration) -> Option<Timestamp> {
+        let membership = self.membership.filter(|_| !self.leaving)?;
+        if now < membership.until.plus(after) { self.clock.at(now) } else { None }
     }
 
     /// The one predicate that decides at insertion and at every use.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     clock::Monotonic,
     id::{EdgeId, Incarnation},
-    lease::{Revision, margin},
+    lease::{Margin, Revision},
     message::{
         edge::Renewal,
         revocation::{Receipt, ReceiptEdges},
@@ -27,6 +27,8 @@ pub struct EdgeRow {
     pub lease_seq: i64,
     /// Length of its lease.
     pub ttl: Duration,
+    /// How long it may go on allowing what it has cached after its lease, while it is cut off.
+    pub allow_cached: Duration,
     /// Its lease ran out and it was told so.
     pub fenced: bool,
     /// It said that it decides no more.
@@ -38,6 +40,12 @@ impl EdgeRow {
     #[must_use]
     pub const fn is_live(&self) -> bool {
         !self.fenced && !self.left
+    }
+
+    /// How long it may allow after it asked for its last extension.
+    #[must_use]
+    pub fn reach(&self) -> Duration {
+        self.ttl + self.allow_cached
     }
 
     /// W2. What the renewing statement does to the row; a test holds the statement against this.
@@ -55,16 +63,35 @@ impl EdgeRow {
     }
 }
 
+/// Rows of edges, and the timeline of the database that had them: numbers of one timeline mean
+/// nothing in another (E7).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// The database's timeline when the rows were read.
+    pub timeline: u32,
+    /// The rows.
+    pub rows: Vec<EdgeRow>,
+}
+
+impl Rows {
+    fn live(&self) -> impl Iterator<Item = &EdgeRow> {
+        self.rows.iter().filter(|row| row.is_live())
+    }
+}
+
 /// W4: watches the rows and says which lease has run out, by this worker's own steady clock.
 #[derive(Debug, Clone, Default)]
 pub struct FenceWatch {
+    margin: Margin,
+    timeline: u32,
     leases: BTreeMap<Incarnation, Lease>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Lease {
     seq: i64,
-    ttl: Duration,
+    /// [`EdgeRow::reach`].
+    reach: Duration,
     /// A reading taken *after* the row with this `seq` had arrived.
     seen_at: Monotonic,
 }
@@ -79,16 +106,28 @@ pub struct Overdue {
 }
 
 impl FenceWatch {
-    /// All live rows arrived; `now` was read after that.
-    pub fn observe(&mut self, now: Monotonic, rows: &[EdgeRow]) {
-        let old = std::mem::take(&mut self.leases);
+    /// A watch that has seen nothing yet.
+    #[must_use]
+    pub fn new(margin: Margin) -> Self {
+        Self { margin, ..Self::default() }
+    }
+
+    /// All live rows arrived; `now` was read after that. With another timeline all waits start
+    /// anew: a renewal that the failover lost may have been answered (E7).
+    pub fn observe(&mut self, now: Monotonic, rows: &Rows) {
+        let mut old = std::mem::take(&mut self.leases);
+        if rows.timeline != self.timeline {
+            self.timeline = rows.timeline;
+            old.clear();
+        }
         self.leases = rows
-            .iter()
-            .filter(|row| row.is_live())
+            .live()
             .map(|row| {
                 let lease = match old.get(&row.incarnation) {
-                    Some(lease) if lease.seq == row.lease_seq && lease.ttl >= row.ttl => *lease,
-                    _ => Lease { seq: row.lease_seq, ttl: row.ttl, seen_at: now },
+                    Some(lease) if lease.seq == row.lease_seq && lease.reach >= row.reach() => {
+                        *lease
+                    }
+                    _ => Lease { seq: row.lease_seq, reach: row.reach(), seen_at: now },
                 };
                 (row.incarnation, lease)
             })
@@ -98,11 +137,20 @@ impl FenceWatch {
     /// The leases that have run out at `now`, margin included.
     #[must_use]
     pub fn overdue(&self, now: Monotonic) -> Vec<Overdue> {
-        let over = |lease: &Lease| now.since(lease.seen_at) >= lease.ttl + margin(lease.ttl);
+        let over =
+            |lease: &Lease| now.since(lease.seen_at) >= lease.reach + self.margin.of(lease.reach);
         let overdue = self.leases.iter().filter(|(_, lease)| over(lease));
         overdue
             .map(|(incarnation, lease)| Overdue { incarnation: *incarnation, lease_seq: lease.seq })
             .collect()
+    }
+
+    /// How much longer a life may decide, at most, as far as this worker knows. None if it is not
+    /// known to live.
+    #[must_use]
+    pub fn remaining(&self, now: Monotonic, incarnation: Incarnation) -> Option<Duration> {
+        let lease = self.leases.get(&incarnation)?;
+        Some(lease.reach.saturating_sub(now.since(lease.seen_at)))
     }
 }
 
@@ -115,40 +163,60 @@ enum Standing {
     Left,
 }
 
-/// W3 and W5: one revision on its way to every edge.
+/// W3 and W5: revisions of one commit on their way to every edge. The last of them stands for all.
 #[derive(Debug, Clone)]
 pub struct Enforcement {
     revision: Revision,
     edges: BTreeMap<Incarnation, (EdgeId, Standing)>,
+    waiting: usize,
+    /// The database has failed over since: what was committed may be lost, and nothing that its
+    /// rows say tells of the revision (E7).
+    failed_over: bool,
 }
 
 impl Enforcement {
     /// The rows were read after `revision` was committed.
     #[must_use]
-    pub fn new(revision: Revision, rows: &[EdgeRow]) -> Self {
-        let edges = rows.iter().filter(|row| row.is_live()).map(|row| {
-            let done = row.applied >= revision.number;
-            let standing = if done { Standing::Acknowledged } else { Standing::Waiting };
-            (row.incarnation, (row.edge.clone(), standing))
-        });
-        Self { revision, edges: edges.collect() }
+    pub fn new(revision: Revision, rows: &Rows) -> Self {
+        let edges: BTreeMap<_, _> = rows
+            .live()
+            .map(|row| (row.incarnation, (row.edge.clone(), Standing::Waiting)))
+            .collect();
+        let waiting = edges.len();
+        let mut enforcement = Self { revision, edges, waiting, failed_over: false };
+        enforcement.read(rows);
+        enforcement
     }
 
-    /// An ack arrived, of this incarnation.
-    pub fn acked(&mut self, incarnation: Incarnation, applied: Revision) {
-        if applied >= self.revision {
+    /// The revision that is to be enforced.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// An ack arrived, of this life of this edge: nobody's word counts for another.
+    pub fn acked(&mut self, edge: &EdgeId, incarnation: Incarnation, applied: Revision) {
+        let of_edge = self.edges.get(&incarnation).is_some_and(|(own, _)| own == edge);
+        let covers = applied.timeline == self.revision.timeline && applied >= self.revision;
+        if of_edge && covers {
             self.settle(incarnation, Standing::Acknowledged);
         }
     }
 
-    /// A row was read again.
-    pub fn row(&mut self, row: &EdgeRow) {
-        if row.applied >= self.revision.number {
-            self.settle(row.incarnation, Standing::Acknowledged);
-        } else if row.fenced {
-            self.settle(row.incarnation, Standing::Fenced);
-        } else if row.left {
-            self.settle(row.incarnation, Standing::Left);
+    /// Rows were read again.
+    pub fn read(&mut self, rows: &Rows) {
+        if rows.timeline != self.revision.timeline {
+            self.failed_over = true;
+            return;
+        }
+        for row in &rows.rows {
+            if row.applied >= self.revision.number {
+                self.settle(row.incarnation, Standing::Acknowledged);
+            } else if row.fenced {
+                self.settle(row.incarnation, Standing::Fenced);
+            } else if row.left {
+                self.settle(row.incarnation, Standing::Left);
+            }
         }
     }
 
@@ -158,13 +226,8 @@ impl Enforcement {
             && *standing == Standing::Waiting
         {
             *standing = to;
+            self.waiting -= 1;
         }
-    }
-
-    /// The same, each with its edge: nobody's word counts for another.
-    pub fn waiting_edges(&self) -> impl Iterator<Item = (&EdgeId, Incarnation)> {
-        let waiting = self.edges.iter().filter(|(_, (_, s))| *s == Standing::Waiting);
-        waiting.map(|(incarnation, (edge, _))| (edge, *incarnation))
     }
 
     /// Those of which it is not known yet.
@@ -176,8 +239,8 @@ impl Enforcement {
 
     /// Whether every edge enforces the revision.
     #[must_use]
-    pub fn is_done(&self) -> bool {
-        self.edges.values().all(|(_, standing)| *standing != Standing::Waiting)
+    pub const fn is_done(&self) -> bool {
+        self.waiting == 0 && !self.failed_over
     }
 
     /// What can be said now, `took` after the commit.
@@ -223,9 +286,18 @@ mod tests {
             must_apply: 10,
             lease_seq: 1,
             ttl: TTL,
+            allow_cached: Duration::ZERO,
             fenced: false,
             left: false,
         }
+    }
+
+    fn edge(n: u128) -> EdgeId {
+        row(n).edge
+    }
+
+    fn rows(rows: &[EdgeRow]) -> Rows {
+        Rows { timeline: 1, rows: rows.to_vec() }
     }
 
     fn at(ms: u64) -> Monotonic {
@@ -251,8 +323,8 @@ mod tests {
     #[test]
     fn w4_waits_lease_and_margin_from_the_reading_after_the_row() {
         let mut watch = FenceWatch::default();
-        watch.observe(at(100), &[row(1)]);
-        watch.observe(at(3_000), &[row(1)]);
+        watch.observe(at(100), &rows(&[row(1)]));
+        watch.observe(at(3_000), &rows(&[row(1)]));
         assert_eq!(watch.overdue(at(3_499)), []);
         assert_eq!(watch.overdue(at(3_500)), [Overdue { incarnation: life(1), lease_seq: 1 }]);
     }
@@ -260,47 +332,89 @@ mod tests {
     #[test]
     fn w4_a_renewal_starts_the_wait_anew() {
         let mut watch = FenceWatch::default();
-        watch.observe(at(0), &[row(1)]);
-        watch.observe(at(3_000), &[EdgeRow { lease_seq: 2, ..row(1) }]);
+        watch.observe(at(0), &rows(&[row(1)]));
+        watch.observe(at(3_000), &rows(&[EdgeRow { lease_seq: 2, ..row(1) }]));
         assert_eq!(watch.overdue(at(6_399)), []);
         assert_eq!(watch.overdue(at(6_400)), [Overdue { incarnation: life(1), lease_seq: 2 }]);
     }
 
     #[test]
+    fn w4_waits_for_what_an_edge_may_allow_while_it_is_cut_off() {
+        let mut watch = FenceWatch::default();
+        let patient = EdgeRow { allow_cached: Duration::from_secs(7), ..row(1) };
+        watch.observe(at(0), &rows(&[patient]));
+        assert_eq!(watch.overdue(at(11_099)), []);
+        assert_eq!(watch.overdue(at(11_100)), [Overdue { incarnation: life(1), lease_seq: 1 }]);
+    }
+
+    #[test]
+    fn w4_the_margin_is_a_choice() {
+        let mut watch =
+            FenceWatch::new(Margin { percent: 50, constant: Duration::from_millis(500) });
+        watch.observe(at(0), &rows(&[row(1)]));
+        assert_eq!(watch.overdue(at(4_999)), []);
+        assert_eq!(watch.overdue(at(5_000)), [Overdue { incarnation: life(1), lease_seq: 1 }]);
+    }
+
+    #[test]
+    fn e7_waits_start_anew_with_a_timeline() {
+        let mut watch = FenceWatch::default();
+        watch.observe(at(0), &rows(&[row(1)]));
+        watch.observe(at(3_000), &Rows { timeline: 2, rows: vec![row(1)] });
+        assert_eq!(watch.overdue(at(6_399)), []);
+        assert_eq!(watch.overdue(at(6_400)), [Overdue { incarnation: life(1), lease_seq: 1 }]);
+    }
+
+    #[test]
     fn w4_watches_only_the_living() {
         let mut watch = FenceWatch::default();
-        watch.observe(at(0), &[EdgeRow { left: true, ..row(1) }]);
+        watch.observe(at(0), &rows(&[EdgeRow { left: true, ..row(1) }]));
         assert_eq!(watch.overdue(at(10_000)), []);
     }
 
     #[test]
     fn w5_counts_incarnations_and_leaves_those_that_left_aside() {
-        let rows: Vec<_> = (1..=5).map(row).collect();
-        let mut enforcement = Enforcement::new(rev(11), &rows);
-        enforcement.acked(life(1), rev(11));
-        enforcement.row(&EdgeRow { applied: 12, fenced: true, ..row(2) });
-        enforcement.row(&EdgeRow { fenced: true, ..row(3) });
-        enforcement.row(&EdgeRow { left: true, ..row(4) });
-        enforcement.acked(life(5), rev(10));
+        let five: Vec<_> = (1..=5).map(row).collect();
+        let mut enforcement = Enforcement::new(rev(11), &rows(&five));
+        enforcement.acked(&edge(1), life(1), rev(11));
+        enforcement.read(&rows(&[
+            EdgeRow { applied: 12, fenced: true, ..row(2) },
+            EdgeRow { fenced: true, ..row(3) },
+            EdgeRow { left: true, ..row(4) },
+        ]));
+        enforcement.acked(&edge(5), life(5), rev(10));
         let receipt = enforcement.receipt(Duration::from_millis(7));
         assert!(!receipt.enforced);
         assert_eq!(receipt.edges.total, 4);
         assert_eq!((receipt.edges.acknowledged, receipt.edges.fenced), (2, 1));
         assert_eq!(receipt.edges.waiting, ["edge-5".parse().unwrap()]);
-        enforcement.acked(life(5), rev(11));
+        enforcement.acked(&edge(5), life(5), rev(11));
         assert!(enforcement.receipt(Duration::ZERO).enforced);
     }
 
     #[test]
     fn w5_an_ack_of_another_life_settles_nothing() {
-        let mut enforcement = Enforcement::new(rev(11), &[row(1)]);
-        enforcement.acked(life(2), rev(11));
-        enforcement.acked(life(1), Revision { timeline: 0, number: 99 });
+        let mut enforcement = Enforcement::new(rev(11), &rows(&[row(1)]));
+        enforcement.acked(&edge(1), life(2), rev(11));
+        enforcement.acked(&edge(2), life(1), rev(11));
+        enforcement.acked(&edge(1), life(1), Revision { timeline: 0, number: 99 });
+        enforcement.acked(&edge(1), life(1), Revision { timeline: 2, number: 99 });
         assert!(!enforcement.is_done());
     }
 
     #[test]
+    fn e7_rows_of_another_timeline_prove_nothing() {
+        let mut enforcement = Enforcement::new(rev(11), &rows(&[row(1)]));
+        let far = Rows { timeline: 2, rows: vec![EdgeRow { applied: 99, ..row(1) }] };
+        enforcement.read(&far);
+        enforcement.acked(&edge(1), life(1), rev(11));
+        assert!(!enforcement.is_done());
+        assert!(!enforcement.receipt(Duration::ZERO).enforced);
+        assert!(!Enforcement::new(rev(11), &Rows { timeline: 2, rows: vec![] }).is_done());
+    }
+
+    #[test]
     fn w5_without_edges_there_is_nothing_to_wait_for() {
-        assert!(Enforcement::new(rev(11), &[]).is_done());
+        assert!(Enforcement::new(rev(11), &rows(&[])).is_done());
     }
 }

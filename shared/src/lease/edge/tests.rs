@@ -183,6 +183,19 @@ fn e6_renews_at_a_third_of_the_lease_counted_from_sending() {
 }
 
 #[test]
+fn an_edge_that_may_allow_while_cut_off_does_so_for_what_is_current_and_cached() {
+    let allow_cached = Duration::from_secs(2);
+    let mut edge = Edge::new(Limits { allow_cached, ..Limits::default() });
+    edge.poll(at(0));
+    edge.joined(at(1), at(0), &joined(1, 10));
+    edge.heard(at(5), &broadcast(11, vec![entry(11, 1)]));
+    assert!(is_current(&edge, 4_999, &snapshot(11, 1)));
+    assert_eq!(edge.verdict(at(4_999), &snapshot(10, 1)), Verdict::Stale);
+    assert_eq!(edge.server_time(at(3_000)), None, "it loads nothing any more");
+    assert_eq!(edge.verdict(at(5_000), &snapshot(11, 1)), Verdict::Fenced);
+}
+
+#[test]
 fn e6_behind_keeps_the_lease_and_fetches() {
     let mut edge = edge();
     edge.poll(at(1_000));
