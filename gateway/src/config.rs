@@ -9,6 +9,8 @@ use shared::{
     runtime::{RuntimeConfig, ServiceConfig},
 };
 
+use crate::edge::OnPartition;
+
 /// The edge: decides for reverse proxies from memory, and carries the API to the bus.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "gateway", version)]
@@ -29,6 +31,10 @@ pub struct Config {
     /// Most sessions kept in memory.
     #[arg(long, env = "BREAKGLASS_CACHED_SESSIONS", default_value_t = 100_000)]
     pub cached_sessions: u64,
+    /// What to do while cut off from the workers: `deny`, or `allow-cached=<seconds>`, which goes on
+    /// allowing what is cached for so long after the lease. Receipts wait for such an edge as long.
+    #[arg(long, env = "BREAKGLASS_ON_PARTITION", default_value = "deny")]
+    pub on_partition: OnPartition,
     /// The bus.
     #[command(flatten)]
     pub bus: BusConfig,

@@ -18,13 +18,13 @@ pub use self::config::Config;
 /// Runs the gateway until it is told to stop.
 pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()> {
     let bus = Bus::connect(&config.bus, Identity::Gateway(config.edge.clone())).await?;
-    let (edge, driver) = edge::start(
-        config.edge,
-        config.region,
-        config.cached_sessions,
-        bus.clone(),
-        context.clock.clone(),
-    );
+    let options = edge::Options {
+        id: config.edge,
+        region: config.region,
+        cached_sessions: config.cached_sessions,
+        on_partition: config.on_partition,
+    };
+    let (edge, driver) = edge::start(options, bus.clone(), context.clock.clone());
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}: is something else there?", config.listen))?;

@@ -6,6 +6,7 @@ use clap::Parser;
 use shared::{
     bus::BusConfig,
     database::DatabaseConfig,
+    lease::Margin,
     runtime::{RuntimeConfig, ServiceConfig},
 };
 
@@ -16,6 +17,12 @@ pub struct Config {
     /// Length of an edge's lease, in milliseconds. A row never gets a shorter one than it had.
     #[arg(long, env = "BREAKGLASS_LEASE_MS", default_value_t = 3_000, value_parser = clap::value_parser!(u32).range(500..=60_000))]
     pub lease_ms: u32,
+    /// What a fence waits beyond the lease: a share of it, in percent, for clocks that drift.
+    #[arg(long, env = "BREAKGLASS_LEASE_MARGIN_PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub lease_margin_percent: u32,
+    /// And what comes on top, in milliseconds.
+    #[arg(long, env = "BREAKGLASS_LEASE_MARGIN_MS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub lease_margin_ms: u32,
     /// How long a session may be unused, in seconds.
     #[arg(long, env = "BREAKGLASS_SESSION_IDLE_SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u32).range(60..=31_536_000))]
     pub session_idle_seconds: u32,
@@ -44,6 +51,15 @@ impl Config {
     #[must_use]
     pub fn lease(&self) -> Duration {
         Duration::from_millis(u64::from(self.lease_ms))
+    }
+
+    /// What a fence waits beyond it.
+    #[must_use]
+    pub fn margin(&self) -> Margin {
+        Margin {
+            percent: self.lease_margin_percent,
+            constant: Duration::from_millis(u64::from(self.lease_margin_ms)),
+        }
     }
 }
 

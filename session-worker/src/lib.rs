@@ -5,6 +5,7 @@
 
 mod account;
 mod audit;
+mod batch;
 mod config;
 mod device;
 pub mod operator;

@@ -1,40 +1,42 @@
 //! Revocations on their way to every edge: broadcast, acks, receipts, and the fencing of edges
-//! that do not answer (W1 to W6).
+//! that do not answer (W1 to W7).
 
 mod edge;
+mod receipts;
+mod renewals;
 mod store;
 mod watch;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
-use parking_lot::Mutex;
 use shared::{
     bus::{Bus, parse_event, remaining},
-    clock::Clock,
+    clock::{Clock, Monotonic},
     database::failed,
-    id::{EdgeId, Incarnation},
-    lease::{Revision, receipt_deadline, worker::Enforcement},
+    lease::{Margin, receipt_deadline, worker::Enforcement},
     message::{
-        edge::Ack,
+        edge::{Ack, Renew, Renewed},
         revocation::{Broadcast, Entry, Receipt},
     },
     refusal::Refusal,
     subject::Subject,
 };
 use sqlx::PgPool;
-use tokio::sync::watch as signal;
-use tokio_util::sync::CancellationToken;
-use tracing::{info, instrument, warn};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, instrument, warn};
+
+use self::receipts::{Receipts, Wait};
+use crate::batch::Queue;
 
 /// After this long, edges that have not acked must apply before they may renew (W3).
 const PATIENCE: Duration = Duration::from_millis(50);
-/// What is left of the asker's time for the answer to arrive.
-const ANSWER: Duration = Duration::from_millis(500);
 /// How often the rows of missing edges are read again.
 const REREAD: Duration = Duration::from_millis(100);
-/// Acks of lives that are not known to be over.
-const MOST_ACKS: usize = 20_000;
+/// How often it is asked what a standby has, while somebody waits for it alone.
+const STANDBY: Duration = Duration::from_millis(5);
+/// What is left of the asker's time for the answer to arrive.
+const ANSWER: Duration = Duration::from_millis(500);
 
 /// Everything that revocations need; cheap to clone.
 #[derive(Clone)]
@@ -46,89 +48,124 @@ pub(crate) struct Revocations {
     receipt_pool: PgPool,
     clock: Arc<dyn Clock>,
     lease: Duration,
-    acks: Arc<Acks>,
+    margin: Margin,
+    renewals: Queue<Renew, Renewed>,
+    receipts: Arc<Receipts>,
+    /// What goes on though nobody waits for it any more.
+    background: TaskTracker,
 }
 
-/// The highest revision that each life has acked, as heard by this worker.
-struct Acks {
-    applied: Mutex<HashMap<(EdgeId, Incarnation), Revision>>,
-    changed: signal::Sender<()>,
+/// What [`Revocations`] is made of.
+pub(crate) struct Parts {
+    pub(crate) bus: Bus,
+    pub(crate) pool: PgPool,
+    pub(crate) receipt_pool: PgPool,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) lease: Duration,
+    pub(crate) margin: Margin,
+    pub(crate) background: TaskTracker,
+}
+
+/// Revisions of one commit that were broadcast; the last of them stands for all.
+#[derive(Clone)]
+pub(crate) struct Enforcing {
+    wait: Arc<Wait>,
+    clock: Arc<dyn Clock>,
+    /// When the receipt is due, enforced or not (W5).
+    due: Monotonic,
 }
 
 impl Revocations {
-    pub(crate) fn new(
-        bus: Bus,
-        pool: PgPool,
-        receipt_pool: PgPool,
-        clock: Arc<dyn Clock>,
-        lease: Duration,
-    ) -> Self {
-        let acks = Acks { applied: Mutex::default(), changed: signal::Sender::new(()) };
-        Self { bus, pool, receipt_pool, clock, lease, acks: Arc::new(acks) }
+    /// Also gives what has to run beside, until the end.
+    pub(crate) fn new(parts: Parts) -> (Self, renewals::Renewals) {
+        let (queue, renewals) = renewals::start(parts.pool.clone());
+        let revocations = Self {
+            bus: parts.bus,
+            pool: parts.pool,
+            receipt_pool: parts.receipt_pool,
+            clock: parts.clock,
+            lease: parts.lease,
+            margin: parts.margin,
+            renewals: queue,
+            receipts: Arc::default(),
+            background: parts.background,
+        };
+        (revocations, renewals)
     }
 
-    /// W3, after the commit: broadcasts an entry, and answers with the receipt once every edge
-    /// enforces it, or at the deadline (W5).
-    #[instrument(skip_all, name = "revocation.enforce", fields(revocation.revision = entry.revision.number, receipt.enforced))]
-    pub(crate) async fn enforce(&self, entry: Entry) -> Result<Receipt, Refusal> {
+    /// W3, after a commit: broadcasts its entries, which are consecutive, and begins to wait for
+    /// every edge.
+    #[instrument(skip_all, name = "revocation.enforce", fields(revocation.revision))]
+    pub(crate) async fn enforce(&self, entries: Vec<Entry>) -> Result<Enforcing, Refusal> {
         let committed_at = self.clock.monotonic();
-        let revision = entry.revision;
-        let mut acked = self.acks.changed.subscribe();
-        self.bus.publish(&Broadcast { head: revision, entries: vec![entry] }).await;
+        let Some(head) = entries.last().map(|entry| entry.revision) else {
+            return Err(Refusal::not_found());
+        };
+        tracing::Span::current().record("revocation.revision", head.number);
+        self.bus.publish(&Broadcast { head, entries }).await;
 
-        let rows = store::live(&self.receipt_pool).await.map_err(failed)?;
-        let longest = rows.iter().map(|row| row.ttl).max().unwrap_or(self.lease);
-        // With long leases the asker gives up before; a receipt that says so is better than none.
-        let deadline = remaining()
-            .map_or(Duration::MAX, |left| left.saturating_sub(ANSWER))
-            .min(receipt_deadline(longest));
-        let mut enforcement = Enforcement::new(revision, &rows);
-        // Counted from the commit, not from the last ack: acks may never cease.
-        let mut look_again = PATIENCE;
-        let mut pressed = false;
+        let read = store::live(&self.receipt_pool).await.map_err(failed)?;
+        let longest = read.edges.rows.iter().map(|row| row.ttl).max().unwrap_or(self.lease);
+        let patience = receipt_deadline(longest, self.margin);
+        let enforcement = Enforcement::new(head, &read.edges);
+        let now = self.clock.monotonic();
+        let wait = Arc::new(self.receipts.begin(enforcement, committed_at, now, read.lsn));
+        // Edges are pressed for as long as the receipt may take, whoever still waits for it.
+        let held = Arc::clone(&wait);
+        let clock = self.clock.clone();
+        self.background.spawn(async move {
+            held.done_within(patience).await;
+            let receipt = held.receipt(clock.monotonic());
+            if !receipt.enforced {
+                warn!(revision = head.number, waiting = ?receipt.edges.waiting, "not enforced in time");
+            }
+        });
+        Ok(Enforcing { wait, clock: self.clock.clone(), due: committed_at.plus(patience) })
+    }
+
+    /// Looks after what is missing: presses edges, and reads their rows, until `finished`.
+    pub(crate) async fn look_after_receipts(
+        self,
+        finished: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let mut reread_at = self.clock.monotonic();
         loop {
-            acked.mark_unchanged();
-            self.count_acks(&mut enforcement);
-            let took = self.clock.monotonic().since(committed_at);
-            if enforcement.is_done() || took >= deadline {
-                let receipt = enforcement.receipt(took);
-                tracing::Span::current().record("receipt.enforced", receipt.enforced);
-                if !receipt.enforced {
-                    warn!(revision = revision.number, waiting = ?receipt.edges.waiting, "not enforced in time");
+            let begun = async {
+                while !self.receipts.is_waiting() {
+                    self.receipts.begun.notified().await;
                 }
-                return Ok(receipt);
+            };
+            tokio::select! {
+                () = finished.cancelled() => return Ok(()),
+                () = begun => {}
             }
-            if took < look_again {
-                let pause = look_again.min(deadline).saturating_sub(took);
-                let _ = tokio::time::timeout(pause, acked.changed()).await;
-                continue;
+            if let Err(error) = self.look_again(&mut reread_at).await {
+                error!(%error, "receipts wait for the database");
             }
-            let waiting = enforcement.waiting();
-            if !pressed {
-                pressed = true;
-                info!(
-                    revision = revision.number,
-                    edges = waiting.len(),
-                    "some edges do not answer yet"
-                );
-                store::must_apply(&self.receipt_pool, &waiting, revision).await.map_err(failed)?;
+            tokio::select! {
+                () = finished.cancelled() => return Ok(()),
+                () = tokio::time::sleep(STANDBY) => {}
             }
-            for row in store::of(&self.receipt_pool, &waiting).await.map_err(failed)? {
-                enforcement.row(&row);
-            }
-            look_again = self.clock.monotonic().since(committed_at) + REREAD;
         }
     }
 
-    fn count_acks(&self, enforcement: &mut Enforcement) {
-        let applied = self.acks.applied.lock();
-        let acked: Vec<_> = enforcement
-            .waiting_edges()
-            .filter_map(|(edge, life)| Some((life, *applied.get(&(edge.clone(), life))?)))
-            .collect();
-        for (life, revision) in acked {
-            enforcement.acked(life, revision);
+    async fn look_again(&self, reread_at: &mut Monotonic) -> Result<(), sqlx::Error> {
+        let now = self.clock.monotonic();
+        let missing = self.receipts.missing(now, PATIENCE);
+        if missing.standby {
+            let flushed = store::standby(&self.receipt_pool).await?;
+            self.receipts.standby_has(self.clock.monotonic(), flushed);
         }
+        if !missing.press.is_empty() {
+            info!(edges = missing.press.len(), "some edges do not answer yet");
+            store::must_apply(&self.receipt_pool, &missing.press).await?;
+        }
+        if !missing.lives.is_empty() && (now >= *reread_at || !missing.press.is_empty()) {
+            let read = store::live_and(&self.receipt_pool, &missing.lives).await?;
+            self.receipts.read(self.clock.monotonic(), &read.edges);
+            *reread_at = self.clock.monotonic().plus(REREAD);
+        }
+        Ok(())
     }
 
     /// Hears every edge's acks until nobody waits for a receipt any more.
@@ -141,14 +178,21 @@ impl Revocations {
             };
             let Some(message) = message else { anyhow::bail!("the bus closed the subscription") };
             let Some(ack) = parse_event::<Ack>(&message) else { continue };
-            let mut applied = self.acks.applied.lock();
-            let life = (ack.edge, ack.incarnation);
-            if applied.len() < MOST_ACKS || applied.contains_key(&life) {
-                let highest = applied.entry(life).or_default();
-                *highest = ack.applied.max(*highest);
-            }
-            drop(applied);
-            self.acks.changed.send_replace(());
+            self.receipts.acked(self.clock.monotonic(), ack.edge, ack.incarnation, ack.applied);
         }
+    }
+}
+
+impl Enforcing {
+    /// The receipt once every edge enforces it, or at its deadline (W5), or shortly before the
+    /// asker gives up.
+    #[instrument(skip_all, name = "revocation.receipt", fields(receipt.enforced))]
+    pub(crate) async fn receipt(&self, entry_number: u64) -> Receipt {
+        let left = self.due.since(self.clock.monotonic());
+        let asker = remaining().map_or(Duration::MAX, |left| left.saturating_sub(ANSWER));
+        self.wait.done_within(left.min(asker)).await;
+        let receipt = self.wait.receipt(self.clock.monotonic());
+        tracing::Span::current().record("receipt.enforced", receipt.enforced);
+        Receipt { revision: entry_number, ..receipt }
     }
 }

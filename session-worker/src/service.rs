@@ -13,8 +13,11 @@ use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Config, account as accounts, audit as record, password::Hashing, revocation::Revocations,
-    session as sessions, sign_in, state::State,
+    Config, account as accounts, audit as record,
+    password::Hashing,
+    revocation::{Parts, Revocations},
+    session as sessions, sign_in,
+    state::State,
 };
 
 /// Connections for leases, beacons and fences alone: they never wait behind what anybody can ask
@@ -34,34 +37,39 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
     let pool =
         database::connect(&config.database.database_url, config.database.database_connections)?;
     let own_pool = |connections| database::connect(&config.database.database_url, connections);
+    let background = TaskTracker::new();
+    let (revocations, renewals) = Revocations::new(Parts {
+        bus: bus.clone(),
+        pool: own_pool(LEASE_CONNECTIONS)?,
+        receipt_pool: own_pool(RECEIPT_CONNECTIONS)?,
+        clock: context.clock.clone(),
+        lease: config.lease(),
+        margin: config.margin(),
+        background: background.clone(),
+    });
     let state = State {
         pool,
         resolve_pool: own_pool(RESOLVE_CONNECTIONS)?,
         clock: context.clock.clone(),
-        revocations: Revocations::new(
-            bus.clone(),
-            own_pool(LEASE_CONNECTIONS)?,
-            own_pool(RECEIPT_CONNECTIONS)?,
-            context.clock.clone(),
-            config.lease(),
-        ),
+        revocations,
         hashing: Hashing::new(config.hashing_threads)?,
         idle_seconds: config.session_idle_seconds,
         absolute_seconds: config.session_seconds,
-        background: TaskTracker::new(),
+        background: background.clone(),
     };
 
     let mut tasks = JoinSet::new();
     // Requests that are still worked on while this stops may wait for acks.
     let finished = CancellationToken::new();
     tasks.spawn(state.revocations.clone().hear_acks(finished.clone()));
+    tasks.spawn(state.revocations.clone().look_after_receipts(finished.clone()));
+    tasks.spawn(renewals.run(finished.clone()));
     tasks.spawn(state.revocations.clone().watch(context.stop.clone()));
     tasks.spawn(sessions::hear_touches(state.clone(), bus.clone(), context.stop.clone()));
     if let Some(listen) = config.health_listen {
         let stop = context.stop.clone();
         tasks.spawn(database::serve_health(listen, stop, bus.clone(), state.pool.clone()));
     }
-    let background = state.background.clone();
     let server = serve(&bus, &state, &context).await?;
     tasks.spawn(async move {
         let drained = server.drained(runtime::SHUTDOWN).await;

@@ -153,7 +153,8 @@ async fn conclude(
         cause: ended.cause,
     };
     let entry = revocation::commit(tx, change).await.map_err(failed)?;
-    state.revocations.enforce(entry).await
+    let number = entry.revision.number;
+    Ok(state.revocations.enforce(vec![entry]).await?.receipt(number).await)
 }
 
 /// Writes down when sessions were last used, as edges tell it.

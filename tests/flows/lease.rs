@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use futures_util::future::try_join_all;
 use shared::{
     bus::{Bus, BusConfig},
     id::{EdgeId, Incarnation},
@@ -18,6 +19,10 @@ const LEASE_MS: &str = "60000";
 
 fn below(bound: u64) -> u64 {
     u64::from_le_bytes(random::bytes()) % bound
+}
+
+fn join(edge: &EdgeId, region: &str) -> Join {
+    Join { edge: edge.clone(), region: region.to_owned(), allow_cached_ms: 0 }
 }
 
 #[tokio::test]
@@ -38,13 +43,12 @@ async fn w2_the_renewing_statement_does_what_the_rule_says() -> anyhow::Result<(
     let mut model: HashMap<Incarnation, EdgeRow> = HashMap::new();
     let (mut head, mut timeline) = (0, 0);
     let mut outcomes: HashMap<Renewal, u32> = HashMap::new();
-    for _ in 0..400 {
+    for _ in 0..250 {
         let lives: Vec<_> = model.keys().copied().collect();
         let some = lives.get(usize::try_from(below(8))?).copied();
         match (below(20), some) {
             (0..3, _) if model.len() < 8 => {
-                let joined =
-                    bus.request(&Join { edge: edge.clone(), region: "test".to_owned() }).await?;
+                let joined = bus.request(&join(&edge, "test")).await?;
                 timeline = joined.head.timeline;
                 assert_eq!(joined.head.number, head);
                 model.insert(
@@ -56,6 +60,7 @@ async fn w2_the_renewing_statement_does_what_the_rule_says() -> anyhow::Result<(
                         must_apply: head,
                         lease_seq: 1,
                         ttl: Duration::from_millis(joined.ttl_ms),
+                        allow_cached: Duration::ZERO,
                         fenced: false,
                         left: false,
                     },
@@ -83,17 +88,27 @@ async fn w2_the_renewing_statement_does_what_the_rule_says() -> anyhow::Result<(
                 let row = model.get_mut(&life).expect("a life of the model");
                 row.left = !row.fenced;
             }
-            (_, Some(life)) => {
-                let row = model.get_mut(&life).expect("a life of the model");
-                let applied =
-                    row.applied.saturating_sub(1) + below(head + 2 - row.applied.min(head));
-                let applied = Revision { timeline, number: applied.min(head) };
-                let renewed =
-                    bus.request(&Renew { edge: edge.clone(), incarnation: life, applied }).await?;
-                let expected = row.renew(applied.number, head);
-                assert_eq!(renewed.renewal, expected, "{row:?} {applied}");
-                assert_eq!(renewed.head.number, head);
-                *outcomes.entry(expected).or_default() += 1;
+            (_, Some(_)) => {
+                // Several at once are one statement.
+                let some = lives.into_iter().take(1 + usize::try_from(below(4))?);
+                let asked: Vec<_> = some
+                    .map(|incarnation| {
+                        let row = &model[&incarnation];
+                        let applied =
+                            row.applied.saturating_sub(1) + below(head + 2 - row.applied.min(head));
+                        let applied = Revision { timeline, number: applied.min(head) };
+                        Renew { edge: edge.clone(), incarnation, applied, cached_sessions: 0 }
+                    })
+                    .collect();
+                let renewed = try_join_all(asked.iter().map(|renew| bus.request(renew))).await?;
+                for (asked, renewed) in asked.iter().zip(renewed) {
+                    let row = model.get_mut(&asked.incarnation).expect("a life of the model");
+                    let expected = row.renew(asked.applied.number, head);
+                    assert_eq!(renewed.incarnation, asked.incarnation);
+                    assert_eq!(renewed.renewal, expected, "{row:?} {asked:?}");
+                    assert_eq!(renewed.head.number, head);
+                    *outcomes.entry(expected).or_default() += 1;
+                }
             }
             _ => {}
         }
@@ -112,9 +127,10 @@ async fn w2_the_renewing_statement_does_what_the_rule_says() -> anyhow::Result<(
         assert!(outcomes.contains_key(&outcome), "never {outcome:?}: {outcomes:?}");
     }
     let stale = Revision { timeline: timeline + 1, number: head };
-    let joined = bus.request(&Join { edge: edge.clone(), region: "other".to_owned() }).await?;
-    let renewed =
-        bus.request(&Renew { edge, incarnation: joined.incarnation, applied: stale }).await?;
+    let joined = bus.request(&join(&edge, "other")).await?;
+    let incarnation = joined.incarnation;
+    let renew = Renew { edge, incarnation, applied: stale, cached_sessions: 0 };
+    let renewed = bus.request(&renew).await?;
     assert_eq!(renewed.renewal, Renewal::Fenced, "a renewal of another timeline is refused (E7)");
 
     world.end().await;

@@ -28,8 +28,8 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    pub(super) fn new(capacity: u64) -> Self {
-        let limits = Limits::default();
+    pub(super) fn new(capacity: u64, allow_cached: Duration) -> Self {
+        let limits = Limits { allow_cached, ..Limits::default() };
         let sessions = moka::sync::Cache::builder()
             .max_capacity(capacity)
             .time_to_live(limits.mark_age)
@@ -39,6 +39,11 @@ impl Cache {
 
     pub(super) fn get(&self, hash: &TokenHash) -> Option<Arc<Cached>> {
         self.sessions.get(hash)
+    }
+
+    /// How many sessions are cached, nearly.
+    pub(super) fn sessions(&self) -> u64 {
+        self.sessions.entry_count()
     }
 
     /// Keeps a loaded entry, unless it went stale while it was loaded.

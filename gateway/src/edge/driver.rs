@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use shared::{
     bus::parse_event,
     clock::Monotonic,
-    id::{EdgeId, Incarnation},
+    id::Incarnation,
     lease::{
         Revision,
         edge::{Action, Alarm},
@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, info_span, warn};
 
-use super::Edge;
+use super::{Edge, Options};
 
 /// How often the rules are asked what time has made due.
 const TICK: Duration = Duration::from_millis(25);
@@ -41,8 +41,7 @@ const REPORTED_AT_ONCE: usize = 1_000;
 /// Keeps an edge's lease and applies revocations. One per process.
 pub struct Driver {
     edge: Edge,
-    id: EdgeId,
-    region: String,
+    options: Options,
     replies: JoinSet<Reply>,
 }
 
@@ -54,8 +53,8 @@ enum Reply {
 }
 
 impl Driver {
-    pub(super) fn new(edge: Edge, id: EdgeId, region: String) -> Self {
-        Self { edge, id, region, replies: JoinSet::new() }
+    pub(super) fn new(edge: Edge, options: Options) -> Self {
+        Self { edge, options, replies: JoinSet::new() }
     }
 
     /// Runs until `stop`, then leaves (E9).
@@ -107,7 +106,7 @@ impl Driver {
                 let span = info_span!(
                     "revocation.apply",
                     otel.kind = "consumer",
-                    edge.id = %self.id,
+                    edge.id = %self.options.id,
                     revocation.revision = entry.revision.number,
                 );
                 trace::continue_trace(&span, entry.traceparent.as_deref());
@@ -154,12 +153,21 @@ impl Driver {
         let sent_at = self.now();
         match action {
             Action::Join => {
-                let request = Join { edge: self.id.clone(), region: self.region.clone() };
+                let request = Join {
+                    edge: self.options.id.clone(),
+                    region: self.options.region.clone(),
+                    allow_cached_ms: self.options.on_partition.allow_cached_ms(),
+                };
                 self.replies
                     .spawn(async move { Reply::Joined(sent_at, bus.request(&request).await) });
             }
             Action::Renew { incarnation, applied } => {
-                let request = Renew { edge: self.id.clone(), incarnation, applied };
+                let request = Renew {
+                    edge: self.options.id.clone(),
+                    incarnation,
+                    applied,
+                    cached_sessions: self.edge.0.cache.sessions(),
+                };
                 self.replies.spawn(async move {
                     Reply::Renewed(sent_at, applied, bus.request(&request).await)
                 });
@@ -170,7 +178,7 @@ impl Driver {
                     .spawn(async move { Reply::Fetched(after, bus.request(&request).await) });
             }
             Action::Ack { incarnation, applied } => {
-                bus.publish(&Ack { edge: self.id.clone(), incarnation, applied }).await;
+                bus.publish(&Ack { edge: self.options.id.clone(), incarnation, applied }).await;
             }
             // What was cached may be from what was lost, so only a new life is safe (E7).
             Action::Alarm(Alarm::CommitsLost) => anyhow::bail!(
@@ -200,7 +208,7 @@ impl Driver {
             self.edge.0.cache.update(shared::lease::edge::Edge::leave);
         self.report().await;
         if let Some(incarnation) = incarnation {
-            let leave = Leave { edge: self.id.clone(), incarnation };
+            let leave = Leave { edge: self.options.id.clone(), incarnation };
             match self.edge.0.bus.request(&leave).await {
                 Ok(()) => info!("left"),
                 Err(refusal) => {

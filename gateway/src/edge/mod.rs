@@ -6,7 +6,7 @@
 mod cache;
 mod driver;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, str::FromStr, sync::Arc, time::Duration};
 
 use futures_util::{
     FutureExt as _,
@@ -18,7 +18,10 @@ use shared::{
     clock::{Clock, Timestamp},
     id::{EdgeId, SessionId},
     lease::edge::Verdict,
-    message::session::{Elevation, Resolve, ResolvedSession},
+    message::{
+        edge::MOST_ALLOW_CACHED_MS,
+        session::{Elevation, Resolve, ResolvedSession},
+    },
     role::Role,
     token::{Token, TokenHash},
 };
@@ -79,23 +82,67 @@ pub enum Undecided {
     Unavailable,
 }
 
+/// What makes an edge the one that it is.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Its name, unique in the deployment.
+    pub id: EdgeId,
+    /// Where it stands, for people.
+    pub region: String,
+    /// Most sessions kept in memory.
+    pub cached_sessions: u64,
+    /// What it does while it is cut off.
+    pub on_partition: OnPartition,
+}
+
+/// What an edge does once its lease has run out because it is cut off from workers or bus.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnPartition {
+    /// It decides nothing.
+    #[default]
+    Deny,
+    /// It goes on allowing what it has cached, and what was current when it was cut off, for so
+    /// many seconds. Receipts count it as waiting for as long.
+    AllowCached(u32),
+}
+
+impl OnPartition {
+    const fn allow_cached_ms(self) -> u32 {
+        match self {
+            Self::Deny => 0,
+            Self::AllowCached(seconds) => seconds * 1_000,
+        }
+    }
+
+    fn allow_cached(self) -> Duration {
+        Duration::from_millis(u64::from(self.allow_cached_ms()))
+    }
+}
+
+impl FromStr for OnPartition {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        const MOST: u32 = MOST_ALLOW_CACHED_MS / 1_000;
+        let seconds = text.strip_prefix("allow-cached=").and_then(|text| text.parse().ok());
+        match (text, seconds) {
+            ("deny", _) => Ok(Self::Deny),
+            (_, Some(seconds @ 1..=MOST)) => Ok(Self::AllowCached(seconds)),
+            _ => Err(format!("neither `deny` nor `allow-cached=<seconds>` with 1 to {MOST}")),
+        }
+    }
+}
+
 /// Makes the edge and its driver, which has to be run.
-pub fn start(
-    edge: EdgeId,
-    region: String,
-    cached_sessions: u64,
-    bus: Bus,
-    clock: Arc<dyn Clock>,
-) -> (Edge, Driver) {
+pub fn start(options: Options, bus: Bus, clock: Arc<dyn Clock>) -> (Edge, Driver) {
     let handle = Edge(Arc::new(Inner {
-        cache: Cache::new(cached_sessions),
+        cache: Cache::new(options.cached_sessions, options.on_partition.allow_cached()),
         bus,
         clock,
         loads: Mutex::default(),
         turns: Semaphore::new(LOADS_AT_ONCE),
         touches: Mutex::default(),
     }));
-    let driver = Driver::new(handle.clone(), edge, region);
+    let driver = Driver::new(handle.clone(), options);
     (handle, driver)
 }
 
@@ -221,5 +268,19 @@ struct UnderWay<'a> {
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.edge.0.loads.lock().remove(&self.hash);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_edge_does_while_cut_off_is_spelled_one_way() {
+        assert_eq!("deny".parse(), Ok(OnPartition::Deny));
+        assert_eq!("allow-cached=30".parse(), Ok(OnPartition::AllowCached(30)));
+        for bad in ["", "allow", "allow-cached", "allow-cached=0", "allow-cached=3601", "Deny"] {
+            assert!(bad.parse::<OnPartition>().is_err(), "{bad}");
+        }
     }
 }

@@ -4,10 +4,10 @@ use shared::{
     database::failed,
     id::Incarnation,
     message::{
-        edge::{Join, Joined, Leave, Renew, Renewed},
+        edge::{Join, Joined, Leave, MOST_ALLOW_CACHED_MS, Renew, Renewed},
         revocation::{Broadcast, Enforce, Receipt, Since},
     },
-    refusal::Refusal,
+    refusal::{Code, Refusal},
 };
 use tracing::{info, instrument};
 
@@ -21,6 +21,9 @@ impl Revocations {
     #[instrument(skip_all, name = "edge.join", fields(edge.id = %request.edge))]
     pub(crate) async fn join(self, request: Join) -> Result<Joined, Refusal> {
         let incarnation = Incarnation::new(self.clock.wall());
+        if request.allow_cached_ms > MOST_ALLOW_CACHED_MS {
+            return Err(Refusal::new(Code::BadRequest, "No edge may allow for so long."));
+        }
         store::join(&self.pool, &request, incarnation, self.lease).await.map_err(failed)?;
         let (head, server_time) = store::head(&self.pool).await.map_err(failed)?;
         info!(edge = %request.edge, region = request.region, %incarnation, %head, "edge joined");
@@ -28,9 +31,9 @@ impl Revocations {
         Ok(Joined { incarnation, head, ttl_ms, server_time })
     }
 
-    /// W2.
+    /// W2, together with all others that ask at nearly the same time.
     pub(crate) async fn renew(self, request: Renew) -> Result<Renewed, Refusal> {
-        store::renew(&self.pool, &request).await.map_err(failed)
+        self.renewals.ask(request).await
     }
 
     /// E9: the edge has stopped deciding.
@@ -46,7 +49,10 @@ impl Revocations {
         let before = request.revision.number.saturating_sub(1);
         let found = store::since(&self.receipt_pool, before, 1).await.map_err(failed)?;
         match found.entries.into_iter().next() {
-            Some(entry) if entry.revision == request.revision => self.enforce(entry).await,
+            Some(entry) if entry.revision == request.revision => {
+                let enforcing = self.enforce(vec![entry]).await?;
+                Ok(enforcing.receipt(request.revision.number).await)
+            }
             _ => Err(Refusal::not_found()),
         }
     }

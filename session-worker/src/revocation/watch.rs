@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 impl Revocations {
     /// Tells every edge the head, and fences those whose lease has run out, until `stop`.
     pub(crate) async fn watch(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let mut fences = FenceWatch::default();
+        let mut fences = FenceWatch::new(self.margin);
         let mut steps = StepWatch::default();
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -62,14 +62,12 @@ impl Revocations {
         }
         self.bus.publish(&Broadcast { head, entries: Vec::new() }).await;
 
-        let rows = store::live(&self.pool).await?;
+        let edges = store::live(&self.pool).await?.edges;
         // The clock is read after the rows have arrived (W4).
-        fences.observe(self.clock.monotonic(), &rows);
-        self.acks.applied.lock().retain(|(edge, life), _| {
-            rows.iter().any(|row| row.edge == *edge && row.incarnation == *life)
-        });
+        fences.observe(self.clock.monotonic(), &edges);
+        self.receipts.keep(&edges);
         for overdue in fences.overdue(self.clock.monotonic()) {
-            if store::fence(&self.pool, overdue).await? {
+            if store::fence(&self.pool, edges.timeline, overdue).await? {
                 warn!(incarnation = %overdue.incarnation, "fenced: its lease ran out");
             }
         }

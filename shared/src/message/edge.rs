@@ -19,7 +19,14 @@ pub struct Join {
     pub edge: EdgeId,
     /// Where it stands, for people.
     pub region: String,
+    /// How many milliseconds it will go on allowing what it has cached after its lease, while it is
+    /// cut off; at most [`MOST_ALLOW_CACHED_MS`]. Until then it counts as waiting.
+    #[serde(default)]
+    pub allow_cached_ms: u32,
 }
+
+/// The longest that an edge may allow while it is cut off: an hour.
+pub const MOST_ALLOW_CACHED_MS: u32 = 3_600_000;
 
 /// The edge has a lease, counted from when it sent [`Join`] (W1).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +59,9 @@ pub struct Renew {
     pub incarnation: Incarnation,
     /// Every revision up to this one is applied.
     pub applied: Revision,
+    /// How many sessions it has in memory, for people.
+    #[serde(default)]
+    pub cached_sessions: u64,
 }
 
 /// Whether the lease was extended (W2).

@@ -1,0 +1,213 @@
+//! Receipts on their way: what edges acked, and which revisions are not enforced everywhere yet
+//! (W3 and W5).
+//!
+//! However many revisions wait, the rows of missing edges are read, and pressed, by one loop.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use shared::{
+    clock::Monotonic,
+    id::{EdgeId, Incarnation},
+    lease::{
+        Revision,
+        worker::{Enforcement, Rows},
+    },
+    message::revocation::Receipt,
+};
+use tokio::sync::{Notify, watch as signal};
+
+use super::store::Lsn;
+
+/// Acks of lives that are not known to be over.
+const MOST_ACKS: usize = 20_000;
+
+/// What this worker knows of all edges, and the revisions that it waits for.
+#[derive(Default)]
+pub(super) struct Receipts {
+    state: Mutex<State>,
+    /// A revision began to wait.
+    pub(super) begun: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// The highest revision that each life has acked, as heard by this worker.
+    acked: HashMap<(EdgeId, Incarnation), Revision>,
+    pending: HashMap<u64, Pending>,
+    next: u64,
+}
+
+struct Pending {
+    enforcement: Enforcement,
+    committed_at: Monotonic,
+    /// The commit is on a synchronous standby's disk once that has flushed up to here (W7).
+    lsn: Option<Lsn>,
+    /// Edges that are missing have been told to apply it before they renew.
+    pressed: bool,
+    done: signal::Sender<Option<Duration>>,
+}
+
+impl Pending {
+    fn is_missing(&self) -> bool {
+        self.done.borrow().is_none()
+    }
+
+    /// Tells those who wait once nothing is missing any more.
+    fn settle(&mut self, now: Monotonic) {
+        if self.enforcement.is_done() && self.lsn.is_none() && self.is_missing() {
+            self.done.send_replace(Some(now.since(self.committed_at)));
+        }
+    }
+}
+
+/// A revision that is waited for; not waited for any more once dropped.
+pub(super) struct Wait {
+    receipts: Arc<Receipts>,
+    id: u64,
+    done: signal::Receiver<Option<Duration>>,
+}
+
+/// What is missing, over all revisions that wait for longer than a while.
+#[derive(Default)]
+pub(super) struct Missing {
+    /// Lives of which it is not known whether they enforce.
+    pub(super) lives: BTreeSet<Incarnation>,
+    /// Lives that have to apply a revision before they may renew.
+    pub(super) press: BTreeMap<Incarnation, Revision>,
+    /// Some commit is not known to be on a standby's disk.
+    pub(super) standby: bool,
+}
+
+impl Receipts {
+    /// Counts an ack.
+    pub(super) fn acked(&self, now: Monotonic, edge: EdgeId, life: Incarnation, applied: Revision) {
+        let mut state = self.state.lock();
+        for pending in state.pending.values_mut() {
+            pending.enforcement.acked(&edge, life, applied);
+            pending.settle(now);
+        }
+        let life = (edge, life);
+        if state.acked.len() < MOST_ACKS || state.acked.contains_key(&life) {
+            let highest = state.acked.entry(life).or_default();
+            *highest = applied.max(*highest);
+        }
+    }
+
+    /// Forgets the acks of lives that are over.
+    pub(super) fn keep(&self, live: &Rows) {
+        let live: BTreeSet<_> = live.rows.iter().map(|row| row.incarnation).collect();
+        self.state.lock().acked.retain(|(_, life), _| live.contains(life));
+    }
+
+    /// Counts the acks that were heard before.
+    pub(super) fn count(&self, enforcement: &mut Enforcement) {
+        self.state.lock().count(enforcement);
+    }
+
+    /// Begins to wait for what was committed at `committed_at`. `lsn` is where the commit lies, if a
+    /// standby has to have it.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        mut enforcement: Enforcement,
+        committed_at: Monotonic,
+        now: Monotonic,
+        lsn: Option<Lsn>,
+    ) -> Wait {
+        let (sender, done) = signal::channel(None);
+        let mut state = self.state.lock();
+        state.count(&mut enforcement);
+        let mut pending = Pending { enforcement, committed_at, lsn, pressed: false, done: sender };
+        pending.settle(now);
+        let id = state.next;
+        state.next += 1;
+        state.pending.insert(id, pending);
+        drop(state);
+        self.begun.notify_one();
+        Wait { receipts: Arc::clone(self), id, done }
+    }
+
+    /// Whether anything is missing at all.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.state.lock().pending.values().any(Pending::is_missing)
+    }
+
+    /// What has been missing for as long as `patience`. Each revision presses once.
+    pub(super) fn missing(&self, now: Monotonic, patience: Duration) -> Missing {
+        let mut missing = Missing::default();
+        let mut state = self.state.lock();
+        for pending in state.pending.values_mut().filter(|pending| pending.is_missing()) {
+            missing.standby |= pending.lsn.is_some();
+            if now.since(pending.committed_at) < patience {
+                continue;
+            }
+            let waiting = pending.enforcement.waiting();
+            if !std::mem::replace(&mut pending.pressed, true) {
+                let revision = pending.enforcement.revision();
+                for life in &waiting {
+                    let highest = missing.press.entry(*life).or_insert(revision);
+                    *highest = revision.max(*highest);
+                }
+            }
+            missing.lives.extend(waiting);
+        }
+        missing
+    }
+
+    /// Rows were read again.
+    pub(super) fn read(&self, now: Monotonic, rows: &Rows) {
+        for pending in self.state.lock().pending.values_mut() {
+            pending.enforcement.read(rows);
+            pending.settle(now);
+        }
+    }
+
+    /// A synchronous standby has everything up to here on its disk; none is configured any more if
+    /// there is no such place.
+    pub(super) fn standby_has(&self, now: Monotonic, flushed: Option<Lsn>) {
+        for pending in self.state.lock().pending.values_mut() {
+            if pending.lsn.is_some_and(|lsn| flushed.is_none_or(|flushed| flushed >= lsn)) {
+                pending.lsn = None;
+                pending.settle(now);
+            }
+        }
+    }
+}
+
+impl State {
+    fn count(&self, enforcement: &mut Enforcement) {
+        for ((edge, life), applied) in &self.acked {
+            enforcement.acked(edge, *life, *applied);
+        }
+    }
+}
+
+impl Wait {
+    /// Returns once every edge enforces, at most after `patience`.
+    pub(super) async fn done_within(&self, patience: Duration) {
+        let mut done = self.done.clone();
+        let _ = tokio::time::timeout(patience, done.wait_for(Option::is_some)).await;
+    }
+
+    /// What can be said now.
+    pub(super) fn receipt(&self, now: Monotonic) -> Receipt {
+        let state = self.receipts.state.lock();
+        let pending = &state.pending[&self.id];
+        let took = *pending.done.borrow();
+        let mut receipt =
+            pending.enforcement.receipt(took.unwrap_or_else(|| now.since(pending.committed_at)));
+        // All edges may have it while the standby has not.
+        receipt.enforced = took.is_some();
+        receipt
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.receipts.state.lock().pending.remove(&self.id);
+    }
+}
