@@ -13,6 +13,7 @@ use shared::{
         revocation::Cause,
     },
     refusal::Refusal,
+    trace,
 };
 use tracing::instrument;
 
@@ -39,6 +40,7 @@ pub(crate) async fn expire(state: State, request: ExpireGrant) -> Result<Expired
         target: Some(format!("grant:{id}")),
         origin: &Origin::default(),
         detail: json!({ "user": ended.user, "expires_at": ended.at }),
+        trace_id: trace::current_trace_id(),
     };
     audit::append(&mut tx, record).await.map_err(failed)?;
     let change = Change {
@@ -46,6 +48,7 @@ pub(crate) async fn expire(state: State, request: ExpireGrant) -> Result<Expired
         user: Some(ended.user),
         sessions: Vec::new(),
         cause: Cause::GrantExpired,
+        traceparent: trace::current_traceparent(),
     };
     let entry = revocation::commit(tx, change).await.map_err(failed)?;
     state.announce(entry);

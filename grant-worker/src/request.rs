@@ -16,6 +16,7 @@ use shared::{
     refusal::{Code, Refusal},
     role::Permission,
     subject::Subject,
+    trace,
 };
 use tracing::instrument;
 
@@ -73,6 +74,7 @@ pub(crate) async fn request(state: State, request: RequestGrant) -> Result<Grant
             "duration_seconds": terms.duration_seconds,
             "ticket": terms.ticket,
         }),
+        trace_id: trace::current_trace_id(),
     };
     audit::append(&mut tx, record).await.map_err(failed)?;
     let change = Change {
@@ -80,6 +82,7 @@ pub(crate) async fn request(state: State, request: RequestGrant) -> Result<Grant
         user: Some(known.user_id),
         sessions: Vec::new(),
         cause: Cause::GrantActivated,
+        traceparent: trace::current_traceparent(),
     };
     let entry = revocation::commit(tx, change).await.map_err(failed)?;
     state.receipt(entry, snapshot, read_at).await

@@ -15,6 +15,7 @@ use shared::{
     },
     refusal::Refusal,
     subject::Subject,
+    trace,
 };
 use tracing::instrument;
 
@@ -60,6 +61,7 @@ pub(crate) async fn revoke(state: State, request: RevokeGrant) -> Result<GrantRe
         target: Some(format!("grant:{}", grant.id)),
         origin: &request.caller.origin,
         detail: json!({ "user": grant.user.id, "comment": comment }),
+        trace_id: trace::current_trace_id(),
     };
     audit::append(&mut tx, record).await.map_err(failed)?;
     let change = Change {
@@ -67,6 +69,7 @@ pub(crate) async fn revoke(state: State, request: RevokeGrant) -> Result<GrantRe
         user: Some(grant.user.id),
         sessions: Vec::new(),
         cause: Cause::GrantRevoked,
+        traceparent: trace::current_traceparent(),
     };
     let entry = revocation::commit(tx, change).await.map_err(failed)?;
     state.receipt(entry, snapshot, read_at).await

@@ -8,6 +8,7 @@ mod audit;
 mod batch;
 mod config;
 mod device;
+mod edges;
 pub mod operator;
 mod password;
 mod revocation;

@@ -8,6 +8,7 @@ use shared::{
     id::{TenantId, UserId},
     message::Origin,
     role::Role,
+    trace,
 };
 use sqlx::PgPool;
 
@@ -96,6 +97,7 @@ async fn append(
         target: Some(target),
         origin: &Origin::default(),
         detail,
+        trace_id: trace::current_trace_id(),
     };
     audit::append(tx, record).await
 }

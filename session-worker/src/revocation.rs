@@ -4,17 +4,22 @@
 mod edge;
 mod receipts;
 mod renewals;
+mod status;
 mod store;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
+use parking_lot::Mutex;
 use shared::{
-    bus::{Bus, parse_event, remaining},
+    bus::{Bus, answers_at_commit, parse_event, remaining},
     clock::{Clock, Monotonic},
     database::failed,
-    lease::{Margin, receipt_deadline, worker::Enforcement},
+    lease::{
+        Margin, receipt_deadline,
+        worker::{Enforcement, FenceWatch},
+    },
     message::{
         edge::{Ack, Renew, Renewed},
         revocation::{Broadcast, Entry, Receipt},
@@ -51,6 +56,7 @@ pub(crate) struct Revocations {
     margin: Margin,
     renewals: Queue<Renew, Renewed>,
     receipts: Arc<Receipts>,
+    fences: Arc<Mutex<FenceWatch>>,
     /// What goes on though nobody waits for it any more.
     background: TaskTracker,
 }
@@ -88,6 +94,7 @@ impl Revocations {
             margin: parts.margin,
             renewals: queue,
             receipts: Arc::default(),
+            fences: Arc::new(Mutex::new(FenceWatch::new(parts.margin))),
             background: parts.background,
         };
         (revocations, renewals)
@@ -185,12 +192,14 @@ impl Revocations {
 
 impl Enforcing {
     /// The receipt once every edge enforces it, or at its deadline (W5), or shortly before the
-    /// asker gives up.
+    /// asker gives up; at once where the asker wants it at the commit.
     #[instrument(skip_all, name = "revocation.receipt", fields(receipt.enforced))]
     pub(crate) async fn receipt(&self, entry_number: u64) -> Receipt {
         let left = self.due.since(self.clock.monotonic());
         let asker = remaining().map_or(Duration::MAX, |left| left.saturating_sub(ANSWER));
-        self.wait.done_within(left.min(asker)).await;
+        if !answers_at_commit() {
+            self.wait.done_within(left.min(asker)).await;
+        }
         let receipt = self.wait.receipt(self.clock.monotonic());
         tracing::Span::current().record("receipt.enforced", receipt.enforced);
         Receipt { revision: entry_number, ..receipt }

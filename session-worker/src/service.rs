@@ -13,10 +13,14 @@ use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Config, account as accounts, audit as record,
+    Config, account as accounts, audit as record, edges,
     password::Hashing,
     revocation::{Parts, Revocations},
-    session as sessions, sign_in,
+    session::{
+        self as sessions,
+        ending::{self, ENDERS},
+    },
+    sign_in,
     state::State,
 };
 
@@ -47,8 +51,10 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
         margin: config.margin(),
         background: background.clone(),
     });
+    let (endings, ender) = ending::start(pool.clone(), revocations.clone());
     let state = State {
         pool,
+        endings,
         resolve_pool: own_pool(RESOLVE_CONNECTIONS)?,
         clock: context.clock.clone(),
         revocations,
@@ -64,7 +70,11 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
     tasks.spawn(state.revocations.clone().hear_acks(finished.clone()));
     tasks.spawn(state.revocations.clone().look_after_receipts(finished.clone()));
     tasks.spawn(renewals.run(finished.clone()));
+    for _ in 0..ENDERS {
+        tasks.spawn(ender.clone().run(finished.clone()));
+    }
     tasks.spawn(state.revocations.clone().watch(context.stop.clone()));
+    tasks.spawn(state.revocations.clone().prune(context.stop.clone()));
     tasks.spawn(sessions::hear_touches(state.clone(), bus.clone(), context.stop.clone()));
     if let Some(listen) = config.health_listen {
         let stop = context.stop.clone();
@@ -91,6 +101,8 @@ async fn serve(bus: &Bus, state: &State, context: &runtime::Context) -> anyhow::
     server
         .handle::<revocation::Enforce, _, _, _>(&state.revocations, Revocations::enforce_committed)
         .await?;
+    server.handle::<revocation::GetReceipt, _, _, _>(state, edges::receipt).await?;
+    server.handle::<edge::ListEdges, _, _, _>(state, edges::list).await?;
     server.handle::<session::SignIn, _, _, _>(state, sign_in::sign_in).await?;
     server.handle::<session::SignOut, _, _, _>(state, sessions::sign_out).await?;
     server.handle::<session::Resolve, _, _, _>(state, sessions::resolve).await?;

@@ -1,24 +1,22 @@
 //! Sessions: what a token stands for, the list, and how they end.
 
+pub(crate) mod ending;
 pub(crate) mod store;
 
 use std::{collections::HashMap, time::Duration};
 
 use futures_util::StreamExt as _;
-use serde_json::json;
 use shared::{
     bus::{Bus, parse_event},
     database::{
         Transaction,
-        audit::{self, Actor, Attempt, Record},
+        audit::{self, Attempt},
         caller::{self, Known},
         failed,
-        revocation::{self, Change},
     },
-    id::{SessionId, UserId},
+    id::UserId,
     message::{
         Caller,
-        revocation::{Cause, Receipt},
         session::{
             List, Resolve, Resolved, Revoke, RevokeAll, Revoked, RevokedAll, Sessions, SignOut,
             Touch,
@@ -31,6 +29,7 @@ use shared::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, instrument};
 
+use self::ending::{End, What};
 use crate::state::State;
 
 /// Most sessions that one message may touch.
@@ -59,45 +58,23 @@ pub(crate) async fn list(state: State, request: List) -> Result<Sessions, Refusa
 /// Ends one session.
 #[instrument(skip_all, name = "session.revoke", fields(session.id = %request.session_id))]
 pub(crate) async fn revoke(state: State, request: Revoke) -> Result<Revoked, Refusal> {
-    let mut tx = state.pool.begin().await.map_err(failed)?;
-    let known = caller::lock(&mut tx, &request.caller, request.user_id).await?;
-    let (mut tx, owner) =
-        owner(tx, &known, &request.caller, request.user_id, Subject::SessionRevoke).await?;
-    let ended =
-        store::end_one(&mut tx, request.session_id, owner, known.user_id).await.map_err(failed)?;
-    if !ended {
-        return Err(Refusal::not_found());
-    }
-    let ended = Ended { owner, sessions: vec![request.session_id], cause: Cause::SessionRevoked };
-    let receipt = conclude(&state, tx, &known, &request.caller, ended).await?;
-    Ok(Revoked { receipt })
+    let what = What::One(request.session_id);
+    let ended = state.endings.ask(End::new(request.caller, request.user_id, what)).await?;
+    Ok(Revoked { receipt: ended.receipt().await })
 }
 
 /// Ends all sessions of somebody else, or the caller's others.
 #[instrument(skip_all, name = "session.revoke-all")]
 pub(crate) async fn revoke_all(state: State, request: RevokeAll) -> Result<RevokedAll, Refusal> {
-    let mut tx = state.pool.begin().await.map_err(failed)?;
-    let known = caller::lock(&mut tx, &request.caller, request.user_id).await?;
-    let (mut tx, owner) =
-        owner(tx, &known, &request.caller, request.user_id, Subject::SessionRevokeAll).await?;
-    let keep = request.user_id.is_none().then_some(known.session_id);
-    let sessions = store::end_all(&mut tx, owner, keep, known.user_id).await.map_err(failed)?;
-    let revoked = u32::try_from(sessions.len()).unwrap_or(u32::MAX);
-    let ended = Ended { owner, sessions, cause: Cause::SessionsRevoked };
-    let receipt = conclude(&state, tx, &known, &request.caller, ended).await?;
-    Ok(RevokedAll { revoked, receipt })
+    let ended = state.endings.ask(End::new(request.caller, request.user_id, What::All)).await?;
+    Ok(RevokedAll { revoked: ended.sessions, receipt: ended.receipt().await })
 }
 
 /// Ends the session that asks.
 #[instrument(skip_all, name = "session.sign-out")]
 pub(crate) async fn sign_out(state: State, request: SignOut) -> Result<Revoked, Refusal> {
-    let mut tx = state.pool.begin().await.map_err(failed)?;
-    let known = caller::lock(&mut tx, &request.caller, None).await?;
-    let own = known.session_id;
-    store::end_one(&mut tx, own, known.user_id, known.user_id).await.map_err(failed)?;
-    let ended = Ended { owner: known.user_id, sessions: vec![own], cause: Cause::SignedOut };
-    let receipt = conclude(&state, tx, &known, &request.caller, ended).await?;
-    Ok(Revoked { receipt })
+    let ended = state.endings.ask(End::new(request.caller, None, What::Own)).await?;
+    Ok(Revoked { receipt: ended.receipt().await })
 }
 
 /// Whose sessions are meant: the permission first, then whether there is such a user.
@@ -116,45 +93,6 @@ async fn owner(
     }
     let exists = store::user_exists(&mut tx, user, known.tenant_id).await.map_err(failed)?;
     if exists { Ok((tx, user)) } else { Err(Refusal::not_found()) }
-}
-
-struct Ended {
-    owner: UserId,
-    sessions: Vec<SessionId>,
-    cause: Cause,
-}
-
-/// The end of every revocation: record, number, commit, broadcast, receipt.
-async fn conclude(
-    state: &State,
-    mut tx: Transaction,
-    known: &Known,
-    caller: &Caller,
-    ended: Ended,
-) -> Result<Receipt, Refusal> {
-    let (action, target) = match (ended.cause, ended.sessions.as_slice()) {
-        (Cause::SignedOut, [session]) => ("session.signed-out", format!("session:{session}")),
-        (Cause::SessionRevoked, [session]) => ("session.revoked", format!("session:{session}")),
-        _ => ("session.revoked-all", format!("user:{}", ended.owner)),
-    };
-    let record = Record {
-        tenant: known.tenant_id,
-        actor: Actor::User(known.user_id),
-        action,
-        target: Some(target),
-        origin: &caller.origin,
-        detail: json!({"user": ended.owner, "sessions": ended.sessions}),
-    };
-    audit::append(&mut tx, record).await.map_err(failed)?;
-    let change = Change {
-        tenant: known.tenant_id,
-        user: Some(ended.owner),
-        sessions: ended.sessions,
-        cause: ended.cause,
-    };
-    let entry = revocation::commit(tx, change).await.map_err(failed)?;
-    let number = entry.revision.number;
-    Ok(state.revocations.enforce(vec![entry]).await?.receipt(number).await)
 }
 
 /// Writes down when sessions were last used, as edges tell it.

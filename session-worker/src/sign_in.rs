@@ -13,6 +13,7 @@ use shared::{
         session::{Method, SignIn, SignInStatus, SignedIn},
     },
     refusal::{Code, Refusal},
+    trace,
 };
 use tracing::{Instrument as _, instrument};
 
@@ -134,6 +135,7 @@ async fn open(
         target: Some(format!("session:{id}")),
         origin,
         detail: json!({"methods": [Method::Password]}),
+        trace_id: trace::current_trace_id(),
     };
     audit::append(&mut tx, record).await.map_err(failed)?;
     tx.commit().await.map_err(failed)?;
@@ -159,6 +161,7 @@ async fn record_refusal(state: State, candidate: Option<Candidate>, slug: String
             target: candidate.map(|user| format!("user:{}", user.id)),
             origin: &origin,
             detail: json!({}),
+            trace_id: trace::current_trace_id(),
         };
         audit::append(&mut tx, record).await?;
         tx.commit().await

@@ -6,7 +6,12 @@ use shared::clock::Clock;
 use sqlx::PgPool;
 use tokio_util::task::TaskTracker;
 
-use crate::{password::Hashing, revocation::Revocations};
+use crate::{
+    batch::Queue,
+    password::Hashing,
+    revocation::Revocations,
+    session::ending::{End, Ended},
+};
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -15,6 +20,8 @@ pub(crate) struct State {
     /// For looking sessions up alone.
     pub(crate) resolve_pool: PgPool,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Requests to end sessions.
+    pub(crate) endings: Queue<End, Ended>,
     pub(crate) revocations: Revocations,
     pub(crate) hashing: Hashing,
     /// How long a new session may be unused.

@@ -10,7 +10,7 @@ use std::{path::PathBuf, time::Duration};
 use async_nats::{HeaderMap, Subscriber, client::RequestErrorKind, connection::State};
 use tracing::{Instrument as _, Span, debug, info_span, warn};
 
-pub use self::server::{Server, remaining};
+pub use self::server::{Server, answering_at_commit, answers_at_commit, remaining};
 use crate::{
     message::{Event, Outcome, Request, VERSION},
     refusal::{Code, Refusal},
@@ -23,6 +23,11 @@ use crate::{
 const DEADLINE: &str = "Breakglass-Deadline-Ms";
 /// The schema of the body: `<path>/<version>`.
 const SCHEMA: &str = "Breakglass-Schema";
+
+/// How the asker wants its answer, as in HTTP (RFC 7240).
+const PREFER: &str = "Breakglass-Prefer";
+/// At the commit, without waiting for any edge.
+const RESPOND_ASYNC: &str = "respond-async";
 
 /// How long an event may wait to be sent, where the connection is stalled.
 const PUBLISH: Duration = Duration::from_secs(1);
@@ -117,6 +122,9 @@ impl Bus {
             let body = serde_json::to_vec(request).map_err(|error| misfit(path, &error))?;
             let mut headers = headers(R::SUBJECT);
             headers.insert(DEADLINE, deadline.as_millis().to_string());
+            if answers_at_commit() {
+                headers.insert(PREFER, RESPOND_ASYNC);
+            }
             let message = async_nats::Request::new()
                 .payload(body.into())
                 .headers(headers)

@@ -22,6 +22,10 @@ pub enum Subject {
     RevocationSince,
     /// Request: broadcast a committed revision and answer with its receipt.
     RevocationEnforce,
+    /// Request: the receipt of an earlier revision, as it is now.
+    RevocationReceipt,
+    /// Request: how all edges stand.
+    EdgeList,
     /// Request: sign in with a password.
     SessionSignIn,
     /// Request: end one's own session.
@@ -53,10 +57,10 @@ pub enum Subject {
 }
 
 use Subject::{
-    AccountMe, AuditList, EdgeAck, EdgeJoin, EdgeLeave, EdgeRenew, GrantExpire, GrantGet,
-    GrantList, GrantRequest, GrantRevoke, RevocationBroadcast, RevocationEnforce, RevocationSince,
-    SessionList, SessionResolve, SessionRevoke, SessionRevokeAll, SessionSignIn, SessionSignOut,
-    SessionTouch,
+    AccountMe, AuditList, EdgeAck, EdgeJoin, EdgeLeave, EdgeList, EdgeRenew, GrantExpire, GrantGet,
+    GrantList, GrantRequest, GrantRevoke, RevocationBroadcast, RevocationEnforce,
+    RevocationReceipt, RevocationSince, SessionList, SessionResolve, SessionRevoke,
+    SessionRevokeAll, SessionSignIn, SessionSignOut, SessionTouch,
 };
 
 impl Subject {
@@ -71,6 +75,8 @@ impl Subject {
             RevocationBroadcast => "revocation.broadcast",
             RevocationSince => "revocation.since",
             RevocationEnforce => "revocation.enforce",
+            RevocationReceipt => "revocation.receipt",
+            EdgeList => "edge.list",
             SessionSignIn => "session.sign-in",
             SessionSignOut => "session.sign-out",
             SessionResolve => "session.resolve",
@@ -164,6 +170,8 @@ impl Identity {
                     EdgeLeave,
                     EdgeAck,
                     RevocationSince,
+                    RevocationReceipt,
+                    EdgeList,
                     SessionSignIn,
                     SessionSignOut,
                     SessionResolve,
@@ -189,6 +197,8 @@ impl Identity {
                     EdgeAck,
                     RevocationSince,
                     RevocationEnforce,
+                    RevocationReceipt,
+                    EdgeList,
                     SessionSignIn,
                     SessionSignOut,
                     SessionResolve,

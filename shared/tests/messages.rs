@@ -52,6 +52,8 @@ fn messages_of_version_1_are_frozen() {
     check::<revocation::Broadcast>(&frozen, "revocation.broadcast", &mut seen);
     check_request::<revocation::Since>(&frozen, &mut seen);
     check_request::<revocation::Enforce>(&frozen, &mut seen);
+    check_request::<revocation::GetReceipt>(&frozen, &mut seen);
+    check_request::<edge::ListEdges>(&frozen, &mut seen);
     check_request::<session::SignIn>(&frozen, &mut seen);
     check_request::<session::SignOut>(&frozen, &mut seen);
     check_request::<session::Resolve>(&frozen, &mut seen);

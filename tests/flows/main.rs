@@ -9,6 +9,7 @@ mod main_job;
 mod outages;
 mod permissions;
 mod problem;
+mod receipts;
 mod restarts;
 mod sessions;
 mod traces;

@@ -31,6 +31,8 @@ const SUBJECTS: &[(&str, &[&str], &[&str])] = &[
     ("revocation.broadcast",   SESSION, GATEWAY),
     ("revocation.since",       GATEWAY, SESSION),
     ("revocation.enforce",     GRANT,   SESSION),
+    ("revocation.receipt",     GATEWAY, SESSION),
+    ("edge.list",              GATEWAY, SESSION),
     ("session.sign-in",        GATEWAY, SESSION),
     ("session.sign-out",       GATEWAY, SESSION),
     ("session.resolve",        GATEWAY, SESSION),

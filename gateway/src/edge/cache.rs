@@ -41,8 +41,9 @@ impl Cache {
         self.sessions.get(hash)
     }
 
-    /// How many sessions are cached, nearly.
+    /// How many sessions are cached.
     pub(super) fn sessions(&self) -> u64 {
+        self.sessions.run_pending_tasks();
         self.sessions.entry_count()
     }
 

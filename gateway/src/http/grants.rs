@@ -19,6 +19,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     State,
+    at_commit::at_commit,
     body::{Body, Nothing},
     caller::Signed,
     parameters::{Id, Parameters, page},
@@ -27,10 +28,8 @@ use super::{
 };
 
 pub(super) fn routes() -> OpenApiRouter<State> {
-    OpenApiRouter::default()
-        .routes(routes!(list, request))
-        .routes(routes!(get))
-        .routes(routes!(revoke))
+    let changing = OpenApiRouter::default().routes(routes!(list, request)).routes(routes!(revoke));
+    at_commit(changing).routes(routes!(get))
 }
 
 /// What is asked for.

@@ -4,12 +4,14 @@
 //! the hash of the caller's token; the worker finds out who that is and what they may do. Here a
 //! request is only refused for what can be seen in it: no token, another site, a malformed body.
 
+mod at_commit;
 mod audit;
 mod authorize;
 mod body;
 mod caller;
 mod credential;
 mod csrf;
+mod edges;
 mod grants;
 mod health;
 mod me;

@@ -19,7 +19,8 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    State, audit, authorize, credential, grants, health, me, problem::Problem, sessions, sign_in,
+    State, audit, authorize, credential, edges, grants, health, me, problem::Problem, sessions,
+    sign_in,
 };
 
 /// Emergency access, sessions and the record, over HTTP.
@@ -71,6 +72,7 @@ pub(super) fn api() -> OpenApiRouter<State> {
         .merge(sessions::routes())
         .merge(grants::routes())
         .merge(audit::routes())
+        .merge(edges::routes())
         .routes(routes!(openapi_json))
 }
 
@@ -140,6 +142,8 @@ mod tests {
             "/openapi.json",
             "/readyz",
             "/v1/audit",
+            "/v1/edges",
+            "/v1/receipts/{revision}",
             "/v1/emergency/grants",
             "/v1/emergency/grants/{id}",
             "/v1/emergency/grants/{id}/revoke",

@@ -69,6 +69,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Ids {
     }
 }
 
+/// The number in the path. Text that is none is passed on as 0, which nothing has, as [`Id`] does.
+pub(super) struct Number(pub(super) u64);
+
+impl<S: Send + Sync> FromRequestParts<S> for Number {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        Ok(Self(path.ok().and_then(|Path(text)| text.parse().ok()).unwrap_or_default()))
+    }
+}
+
 fn id(text: &str) -> Uuid {
     text.parse().unwrap_or_default()
 }

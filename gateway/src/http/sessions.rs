@@ -9,6 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     State,
+    at_commit::at_commit,
     body::{Body, Nothing},
     caller::Signed,
     parameters::{Id, Ids, Parameters},
@@ -17,13 +18,12 @@ use super::{
 };
 
 pub(super) fn routes() -> OpenApiRouter<State> {
-    OpenApiRouter::default()
-        .routes(routes!(list))
+    let ending = OpenApiRouter::default()
         .routes(routes!(revoke_others))
         .routes(routes!(revoke))
-        .routes(routes!(list_of_user))
         .routes(routes!(revoke_all_of_user))
-        .routes(routes!(revoke_of_user))
+        .routes(routes!(revoke_of_user));
+    at_commit(ending).routes(routes!(list)).routes(routes!(list_of_user))
 }
 
 /// One's own live sessions, the current one first, then by last activity; at most 200.

@@ -16,6 +16,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     State,
+    at_commit::at_commit,
     body::{Body, Nothing},
     caller::{Signed, Visitor},
     credential::{clear_cookie, set_cookie},
@@ -25,7 +26,8 @@ use super::{
 };
 
 pub(super) fn routes() -> OpenApiRouter<State> {
-    OpenApiRouter::default().routes(routes!(login)).routes(routes!(logout))
+    let leaving = OpenApiRouter::default().routes(routes!(logout));
+    at_commit(leaving).routes(routes!(login))
 }
 
 /// Who wants a session, and how they will keep its token.

@@ -109,6 +109,13 @@ impl Receipts {
         self.state.lock().count(enforcement);
     }
 
+    /// What an edge has applied: what its row says, or what it has said since.
+    pub(super) fn applied(&self, edge: &EdgeId, life: Incarnation, row: u64) -> u64 {
+        let state = self.state.lock();
+        let acked = state.acked.get(&(edge.clone(), life));
+        acked.map_or(row, |acked| acked.number.max(row))
+    }
+
     /// Begins to wait for what was committed at `committed_at`. `lsn` is where the commit lies, if a
     /// standby has to have it.
     pub(super) fn begin(

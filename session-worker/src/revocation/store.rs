@@ -14,7 +14,7 @@ use shared::{
         worker::{EdgeRow, Overdue, Rows},
     },
     message::{
-        edge::{Join, Leave, Renew, Renewal, Renewed},
+        edge::{EdgeStatus, Join, Leave, Renew, Renewal, Renewed},
         revocation::{Broadcast, Entry},
     },
 };
@@ -230,6 +230,102 @@ pub(super) async fn live_and(
 /// All edges that are neither fenced nor left.
 pub(super) async fn live(pool: &PgPool) -> Result<Read, sqlx::Error> {
     live_and(pool, &BTreeSet::new()).await
+}
+
+/// The edges that a receipt of this revision counts: those that had joined before, and have not
+/// left, nor been fenced before it.
+#[instrument(skip_all, name = "edge.select-counted")]
+pub(super) async fn counted(pool: &PgPool, number: u64) -> Result<Read, sqlx::Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT current_timeline() AS "timeline!",
+                  CASE WHEN current_setting('synchronous_standby_names') <> ''
+                       THEN (pg_current_wal_flush_lsn() - '0/0')::bigint END AS lsn,
+                  e.edge_id AS "edge_id?", e.incarnation AS "incarnation?", e.applied AS "applied?",
+                  e.must_apply AS "must_apply?", e.lease_seq AS "lease_seq?",
+                  e.lease_ttl AS "lease_ttl?", e.allow_cached AS "allow_cached?",
+                  e.fenced AS "fenced?", e.has_left AS "has_left?"
+           FROM revocation_head LEFT JOIN edges e
+             ON e.joined_revision < $1 AND NOT e.has_left
+                AND (NOT e.fenced OR e.fenced_revision >= $1)"#,
+        signed(number),
+    )
+    .fetch_all(pool)
+    .await?;
+    read(rows)
+}
+
+/// How long ago a revision of a tenant was committed, if it is known.
+pub(super) async fn committed(
+    pool: &PgPool,
+    tenant: TenantId,
+    number: u64,
+) -> Result<Option<Duration>, sqlx::Error> {
+    let age = sqlx::query_scalar!(
+        r#"SELECT (extract(epoch FROM clock_timestamp() - committed_at) * 1000000)::bigint AS "age!"
+           FROM revocations WHERE revision = $1 AND tenant_id = $2"#,
+        signed(number),
+        tenant.0,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(age.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0))))
+}
+
+/// The latest life of each edge that has not left, by name.
+#[instrument(skip_all, name = "edge.select-latest")]
+pub(super) async fn latest(
+    pool: &PgPool,
+    limit: u32,
+) -> Result<Vec<(Incarnation, EdgeStatus)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"SELECT latest.*, head.revision AS head
+           FROM revocation_head head, (
+               SELECT DISTINCT ON (edge_id) edge_id, incarnation, region, applied, lease_ttl, allow_cached,
+                      fenced, has_left, cached_sessions
+               FROM edges ORDER BY edge_id, joined_at DESC, incarnation DESC) latest
+           WHERE NOT has_left ORDER BY edge_id LIMIT $1"#,
+        i64::from(limit),
+    )
+    .fetch_all(pool)
+    .await?;
+    let status = rows.into_iter().map(|row| {
+        let id = EdgeId::try_from(row.edge_id);
+        let reach = u64::from((row.lease_ttl + row.allow_cached).cast_unsigned());
+        let status = EdgeStatus {
+            id: id.map_err(|error| sqlx::Error::Decode(error.into()))?,
+            region: row.region,
+            applied: row.applied.cast_unsigned(),
+            head: row.head.cast_unsigned(),
+            lease_remaining_ms: if row.fenced { 0 } else { reach },
+            fenced: row.fenced,
+            cached_sessions: row.cached_sessions.cast_unsigned(),
+        };
+        Ok((Incarnation(row.incarnation), status))
+    });
+    status.collect()
+}
+
+/// Lives that ended longer ago than this, and revisions that are older, are forgotten. An edge that
+/// missed a forgotten one jumps over it (E4); a receipt cannot be asked for again.
+pub(super) async fn prune(pool: &PgPool, age: Duration) -> Result<u64, sqlx::Error> {
+    let seconds = age.as_secs_f64();
+    let lives = sqlx::query!(
+        "DELETE FROM edges WHERE (fenced OR has_left)
+           AND ended_at < clock_timestamp() - make_interval(secs => $1)",
+        seconds,
+    )
+    .execute(pool)
+    .await?;
+    let revisions = sqlx::query!(
+        "DELETE FROM revocations WHERE revision IN (
+             SELECT revision FROM revocations
+             WHERE committed_at < clock_timestamp() - make_interval(secs => $1) LIMIT 10000)",
+        seconds,
+    )
+    .execute(pool)
+    .await?;
+    Ok(lives.rows_affected() + revisions.rows_affected())
 }
 
 /// Up to where a synchronous standby has the log on its disk; none is configured if there is none.

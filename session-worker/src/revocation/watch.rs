@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shared::{
     clock::{Monotonic, Timestamp},
-    lease::{server_clock::STEP, worker::FenceWatch},
+    lease::server_clock::STEP,
     message::revocation::Broadcast,
 };
 use tokio_util::sync::CancellationToken;
@@ -14,13 +14,16 @@ use super::{Revocations, store};
 
 /// How often the head is told and the rows are read.
 const BEAT: Duration = Duration::from_millis(250);
+/// How often what nobody needs any more is deleted.
+const PRUNE: Duration = Duration::from_mins(10);
+/// Lives that are over and revisions are kept for so long, for people who ask.
+const KEEP: Duration = Duration::from_hours(30 * 24);
 /// How long the database may take for it: a host that vanished does not answer at all.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Revocations {
     /// Tells every edge the head, and fences those whose lease has run out, until `stop`.
     pub(crate) async fn watch(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let mut fences = FenceWatch::new(self.margin);
         let mut steps = StepWatch::default();
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -32,7 +35,7 @@ impl Revocations {
             }
             let beaten = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                beaten = tokio::time::timeout(PATIENCE, self.beat(&mut fences, &mut steps)) => {
+                beaten = tokio::time::timeout(PATIENCE, self.beat(&mut steps)) => {
                     beaten.unwrap_or(Err(sqlx::Error::PoolTimedOut))
                 }
             };
@@ -47,11 +50,24 @@ impl Revocations {
         }
     }
 
-    async fn beat(
-        &self,
-        fences: &mut FenceWatch,
-        steps: &mut StepWatch,
-    ) -> Result<(), sqlx::Error> {
+    /// Deletes what nobody needs any more, until `stop`.
+    pub(crate) async fn prune(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut due = tokio::time::interval(PRUNE);
+        due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                _ = due.tick() => {}
+            }
+            match store::prune(&self.receipt_pool, KEEP).await {
+                Ok(0) => {}
+                Ok(rows) => info!(rows, "deleted what is older than 30 days"),
+                Err(error) => warn!(%error, "old rows not deleted"),
+            }
+        }
+    }
+
+    async fn beat(&self, steps: &mut StepWatch) -> Result<(), sqlx::Error> {
         let asked_at = self.clock.monotonic();
         let (head, server_time) = store::head(&self.pool).await?;
         if let Some(seconds) = steps.read(asked_at, self.clock.monotonic(), server_time) {
@@ -64,9 +80,14 @@ impl Revocations {
 
         let edges = store::live(&self.pool).await?.edges;
         // The clock is read after the rows have arrived (W4).
-        fences.observe(self.clock.monotonic(), &edges);
+        let arrived_at = self.clock.monotonic();
+        let overdue = {
+            let mut fences = self.fences.lock();
+            fences.observe(arrived_at, &edges);
+            fences.overdue(arrived_at)
+        };
         self.receipts.keep(&edges);
-        for overdue in fences.overdue(self.clock.monotonic()) {
+        for overdue in overdue {
             if store::fence(&self.pool, edges.timeline, overdue).await? {
                 warn!(incarnation = %overdue.incarnation, "fenced: its lease ran out");
             }

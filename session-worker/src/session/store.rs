@@ -2,11 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use serde::Deserialize;
 use shared::{
     clock::Timestamp,
-    database::{Transaction, revocation::revision},
-    id::{GrantId, SessionId, TenantId, UserId},
+    database::{Transaction, caller::LiveGrant, revocation::revision},
+    id::{SessionId, TenantId, UserId},
     message::{
         MOST_ITEMS,
         session::{Elevation, IDLE_SLACK_SECONDS, Method, Resolved, ResolvedSession, Session},
@@ -21,13 +20,6 @@ use uuid::Uuid;
 
 use crate::device;
 
-#[derive(Debug, Deserialize)]
-struct GrantRow {
-    id: Uuid,
-    role: Role,
-    expires_at_micros: i64,
-}
-
 /// The head and the live session of a token, in one statement and so from one snapshot.
 #[instrument(skip_all, name = "session.select")]
 pub(crate) async fn resolve(pool: &PgPool, token: &TokenHash) -> Result<Resolved, sqlx::Error> {
@@ -37,7 +29,7 @@ pub(crate) async fn resolve(pool: &PgPool, token: &TokenHash) -> Result<Resolved
                   s.slug AS "slug?", s.email AS "email?", s.role AS "role?: Role",
                   s.methods AS "methods?", s.last_active_at AS "last_active_at?",
                   s.idle_seconds AS "idle_seconds?", s.expires_at AS "expires_at?",
-                  s.grants AS "grants?: Json<Vec<GrantRow>>"
+                  s.grants AS "grants?: Json<Vec<LiveGrant>>"
            FROM revocation_head h LEFT JOIN LATERAL (
                SELECT s.id, s.user_id, s.tenant_id, t.slug, u.email, u.role, s.methods,
                       s.last_active_at, s.idle_seconds, s.expires_at,
@@ -70,18 +62,10 @@ pub(crate) async fn resolve(pool: &PgPool, token: &TokenHash) -> Result<Resolved
             last_active_at: row.last_active_at?.into(),
             idle_seconds: row.idle_seconds?.cast_unsigned(),
             expires_at: row.expires_at?.into(),
-            grants: row.grants?.0.iter().map(elevation).collect(),
+            grants: row.grants?.0.iter().map(Elevation::from).collect(),
         })
     })();
     Ok(Resolved { snapshot: revision(row.timeline, row.revision), session })
-}
-
-fn elevation(grant: &GrantRow) -> Elevation {
-    Elevation {
-        grant_id: GrantId(grant.id),
-        role: grant.role,
-        expires_at: Timestamp::from_micros(grant.expires_at_micros),
-    }
 }
 
 fn methods(names: &[String]) -> Vec<Method> {
@@ -166,6 +150,57 @@ impl SessionRow {
     }
 }
 
+/// What is to end. No two name the same user.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ending {
+    /// Whose.
+    pub(crate) owner: UserId,
+    /// This session; all of them if absent.
+    pub(crate) session: Option<SessionId>,
+    /// But this one.
+    pub(crate) keep: Option<SessionId>,
+    /// Who ends it.
+    pub(crate) by: UserId,
+}
+
+/// Ends sessions, under the locks of their users' rows; names those that were alive, for each ending.
+#[instrument(skip_all, name = "session.end")]
+pub(crate) async fn end(
+    tx: &mut Transaction,
+    endings: &[Ending],
+) -> Result<Vec<Vec<SessionId>>, sqlx::Error> {
+    let owners: Vec<_> = endings.iter().map(|ending| ending.owner.0).collect();
+    let sessions: Vec<_> = endings.iter().map(|ending| ending.session.map(|id| id.0)).collect();
+    let keep: Vec<_> = endings.iter().map(|ending| ending.keep.map(|id| id.0)).collect();
+    let by: Vec<_> = endings.iter().map(|ending| ending.by.0).collect();
+    let rows = sqlx::query!(
+        r#"UPDATE sessions s SET ended_at = clock_timestamp(), ended_by = asked.ended_by
+           FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[]) WITH ORDINALITY
+               AS asked (user_id, session_id, keep, ended_by, place)
+           WHERE s.user_id = asked.user_id AND s.ended_at IS NULL
+             AND s.id = coalesce(asked.session_id, s.id) AND s.id IS DISTINCT FROM asked.keep
+           RETURNING asked.place AS "place!", s.id, s.expires_at > clock_timestamp()
+               AND s.last_active_at + make_interval(secs => s.idle_seconds + $5) > clock_timestamp()
+               AS "alive!""#,
+        &owners,
+        &sessions as &[Option<Uuid>],
+        &keep as &[Option<Uuid>],
+        &by,
+        IDLE_SLACK_SECONDS,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let mut ended = vec![Vec::new(); endings.len()];
+    for row in rows.into_iter().filter(|row| row.alive) {
+        // Places count from 1.
+        let place = usize::try_from(row.place - 1).unwrap_or(usize::MAX);
+        if let Some(sessions) = ended.get_mut(place) {
+            sessions.push(SessionId(row.id));
+        }
+    }
+    Ok(ended)
+}
+
 /// Whether a user is of a tenant.
 pub(crate) async fn user_exists(
     tx: &mut Transaction,
@@ -179,53 +214,6 @@ pub(crate) async fn user_exists(
     )
     .fetch_one(&mut **tx)
     .await
-}
-
-/// Ends a session if it lives. Under the lock of its user's row.
-#[instrument(skip_all, name = "session.end")]
-pub(crate) async fn end_one(
-    tx: &mut Transaction,
-    session: SessionId,
-    owner: UserId,
-    by: UserId,
-) -> Result<bool, sqlx::Error> {
-    let ended = sqlx::query!(
-        "UPDATE sessions SET ended_at = clock_timestamp(), ended_by = $3
-         WHERE id = $1 AND user_id = $2 AND ended_at IS NULL AND expires_at > clock_timestamp()
-           AND last_active_at + make_interval(secs => idle_seconds + $4) > clock_timestamp()",
-        session.0,
-        owner.0,
-        by.0,
-        IDLE_SLACK_SECONDS,
-    )
-    .execute(&mut **tx)
-    .await?;
-    Ok(ended.rows_affected() == 1)
-}
-
-/// Ends all sessions of a user but one; names those that were alive. Under the lock of the user's
-/// row.
-#[instrument(skip_all, name = "session.end-all")]
-pub(crate) async fn end_all(
-    tx: &mut Transaction,
-    owner: UserId,
-    keep: Option<SessionId>,
-    by: UserId,
-) -> Result<Vec<SessionId>, sqlx::Error> {
-    let ended = sqlx::query!(
-        r#"UPDATE sessions SET ended_at = clock_timestamp(), ended_by = $3
-           WHERE user_id = $1 AND id IS DISTINCT FROM $2 AND ended_at IS NULL
-           RETURNING id, expires_at > clock_timestamp()
-               AND last_active_at + make_interval(secs => idle_seconds + $4) > clock_timestamp()
-               AS "alive!""#,
-        owner.0,
-        keep.map(|session| session.0),
-        by.0,
-        IDLE_SLACK_SECONDS,
-    )
-    .fetch_all(&mut **tx)
-    .await?;
-    Ok(ended.into_iter().filter(|row| row.alive).map(|row| SessionId(row.id)).collect())
 }
 
 /// Moves last uses forward, never back, and never past now. What has been idle for too long stays

@@ -8,7 +8,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, Span, error, info_span, warn};
 
-use super::{Bus, DEADLINE, addressed_by, internal};
+use super::{Bus, DEADLINE, PREFER, RESPOND_ASYNC, addressed_by, internal};
 use crate::{
     message::{Outcome, Request},
     refusal::Refusal,
@@ -23,6 +23,23 @@ const AT_ONCE: usize = 512;
 tokio::task_local! {
     /// Until when the asker of the request that is being answered waits.
     static UNTIL: Instant;
+}
+
+tokio::task_local! {
+    /// Whether the asker wants the answer at the commit, without waiting for any edge.
+    static AT_COMMIT: bool;
+}
+
+/// Whether the asker of what this task does wants its answer at the commit, without waiting for any
+/// edge. What is asked of others meanwhile says so, too.
+#[must_use]
+pub fn answers_at_commit() -> bool {
+    AT_COMMIT.try_with(|at_commit| *at_commit).unwrap_or(false)
+}
+
+/// Does something of which the answer is wanted at the commit.
+pub async fn answering_at_commit<F: Future>(what: F) -> F::Output {
+    AT_COMMIT.scope(true, what).await
 }
 
 /// How much longer the asker waits for the request that this task answers, if it answers one.
@@ -141,7 +158,8 @@ where
         let asked = header(DEADLINE).and_then(|value| value.as_str().parse().ok());
         let deadline = asked.map_or(R::DEADLINE, Duration::from_millis).min(R::DEADLINE);
         let until = Instant::now() + deadline;
-        let answered = UNTIL.scope(until, handler(request));
+        let at_commit = header(PREFER).is_some_and(|value| value.as_str() == RESPOND_ASYNC);
+        let answered = UNTIL.scope(until, AT_COMMIT.scope(at_commit, handler(request)));
         let outcome = tokio::time::timeout_at(until, answered).await;
         let outcome = outcome.unwrap_or_else(|_| {
             error!(subject = path, "given up: the asker no longer waits");

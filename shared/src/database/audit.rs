@@ -38,28 +38,50 @@ pub struct Record<'a> {
     pub origin: &'a Origin,
     /// Particulars. Never codes, tokens, hashes or passwords.
     pub detail: Value,
+    /// The trace of the request, [`trace::current_trace_id`].
+    pub trace_id: Option<String>,
 }
 
 /// Appends an entry. Takes the lock of the tenant's record until the end of the transaction, so
 /// it comes late in it.
-#[instrument(skip_all, name = "audit.append", fields(audit.action = record.action))]
 pub async fn append(tx: &mut Transaction, record: Record<'_>) -> Result<(), sqlx::Error> {
-    let actor = match record.actor {
+    append_all(tx, &[record]).await
+}
+
+/// Appends entries, of whatever tenants, in this order.
+#[instrument(skip_all, name = "audit.append", fields(audit.action = records.first().map(|record| record.action)))]
+pub async fn append_all(tx: &mut Transaction, records: &[Record<'_>]) -> Result<(), sqlx::Error> {
+    fn column<'a, T>(records: &'a [Record<'_>], of: impl Fn(&'a Record<'_>) -> T) -> Vec<T> {
+        records.iter().map(of).collect()
+    }
+    let actors = column(records, |record| match record.actor {
         Actor::User(id) => id.to_string(),
         Actor::Service(name) => name.to_owned(),
         Actor::Nobody => "anonymous".to_owned(),
-    };
+    });
     sqlx::query!(
-        "WITH number AS (UPDATE tenants SET audit_seq = audit_seq + 1 WHERE id = $1 RETURNING audit_seq)
+        "WITH entry AS (
+             SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[], $7::text[])
+                 WITH ORDINALITY AS entry (tenant_id, actor, action, target, ip, detail, trace_id, place)
+         ), locked AS (
+             SELECT id FROM tenants WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE
+         ), number AS (
+             UPDATE tenants t SET audit_seq = t.audit_seq + more.entries
+             FROM locked, (SELECT tenant_id, count(*) AS entries FROM entry GROUP BY tenant_id) more
+             WHERE t.id = locked.id AND t.id = more.tenant_id
+             RETURNING t.id, t.audit_seq - more.entries AS before
+         )
          INSERT INTO audit (tenant_id, seq, actor, action, target, ip, detail, trace_id)
-         SELECT $1, audit_seq, $2, $3, $4, $5, $6, $7 FROM number",
-        record.tenant.0,
-        actor,
-        record.action,
-        record.target,
-        record.origin.ip.map(|ip| ip.to_string()),
-        record.detail,
-        trace::current_trace_id(),
+         SELECT tenant_id, before + row_number() OVER (PARTITION BY tenant_id ORDER BY place),
+                actor, action, target, ip, detail, trace_id
+         FROM entry JOIN number ON number.id = entry.tenant_id",
+        &column(records, |record| record.tenant.0),
+        &actors,
+        &column(records, |record| record.action.to_owned()),
+        &column(records, |record| record.target.clone()) as &[Option<String>],
+        &column(records, |record| record.origin.ip.map(|ip| ip.to_string())) as &[Option<String>],
+        &column(records, |record| record.detail.clone()),
+        &column(records, |record| record.trace_id.clone()) as &[Option<String>],
     )
     .execute(&mut **tx)
     .await?;
@@ -79,23 +101,29 @@ pub struct Attempt<'a> {
     pub target: Option<String>,
 }
 
-/// Ends the transaction in which an attempt was refused, with a record of it where it is one of
-/// substance: not permitted (403), or against the policy (422).
+impl<'a> Attempt<'a> {
+    /// The record of the attempt, where it is one of substance: not permitted (403), or against the
+    /// policy (422).
+    #[must_use]
+    pub fn record(&self, refusal: &Refusal) -> Option<Record<'a>> {
+        matches!(refusal.code.status(), 403 | 422).then(|| Record {
+            tenant: self.by.tenant_id,
+            actor: Actor::User(self.by.user_id),
+            action: "access.refused",
+            target: self.target.clone(),
+            origin: self.origin,
+            detail: json!({ "code": refusal.code, "request": self.request.path() }),
+            trace_id: trace::current_trace_id(),
+        })
+    }
+}
+
+/// Ends the transaction in which an attempt was refused, with its record if it has one.
 ///
 /// A refusal has changed nothing before it, so its record is all that is committed. An attempt
 /// that cannot be recorded is answered as the failure that this is.
 pub async fn refuse(mut tx: Transaction, attempt: Attempt<'_>, refusal: Refusal) -> Refusal {
-    if !matches!(refusal.code.status(), 403 | 422) {
-        return refusal;
-    }
-    let record = Record {
-        tenant: attempt.by.tenant_id,
-        actor: Actor::User(attempt.by.user_id),
-        action: "access.refused",
-        target: attempt.target,
-        origin: attempt.origin,
-        detail: json!({ "code": refusal.code, "request": attempt.request.path() }),
-    };
+    let Some(record) = attempt.record(&refusal) else { return refusal };
     if let Err(error) = append(&mut tx, record).await {
         return failed(error);
     }

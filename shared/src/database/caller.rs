@@ -1,6 +1,11 @@
 //! Who calls, and what they may do: looked up in the transaction of the change, under a lock.
 
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use sqlx::types::Json;
 use tracing::instrument;
+use uuid::Uuid;
 
 use super::{Transaction, failed};
 use crate::{
@@ -12,6 +17,7 @@ use crate::{
     },
     refusal::{Code, Refusal},
     role::{Permission, Role, effective_permissions, permits},
+    token::TokenHash,
 };
 
 /// Somebody who is signed in, as of this transaction.
@@ -64,86 +70,139 @@ impl Known {
 /// last used.
 #[instrument(skip_all, name = "caller.look-up")]
 pub async fn look_up(tx: &mut Transaction, caller: &Caller) -> Result<Known, Refusal> {
-    find(tx, caller).await
+    let known = find(tx, &[caller.token]).await.map_err(failed)?;
+    known.into_values().next().ok_or_else(Refusal::unauthenticated)
 }
 
 /// Looks the caller up with the rows of the caller and of `target` locked until the end of the
 /// transaction, so that neither's sessions, grants or rights change meanwhile.
 ///
 /// The target may be unknown or another tenant's: then nothing of it is locked.
-#[instrument(skip_all, name = "caller.lock")]
 pub async fn lock(
     tx: &mut Transaction,
     caller: &Caller,
     target: Option<UserId>,
 ) -> Result<Known, Refusal> {
-    let own = sqlx::query_scalar!(
-        "SELECT user_id FROM sessions WHERE token_hash = $1 AND ended_at IS NULL",
-        &caller.token.0[..],
-    )
-    .fetch_optional(&mut **tx)
-    .await
-    .map_err(failed)?
-    .ok_or_else(Refusal::unauthenticated)?;
-    sqlx::query_scalar!(
-        "SELECT id FROM users
-         WHERE (id = $1 OR id = $2) AND tenant_id = (SELECT tenant_id FROM users WHERE id = $1)
-         ORDER BY id FOR NO KEY UPDATE",
-        own,
-        target.map(|user| user.0),
-    )
-    .fetch_all(&mut **tx)
-    .await
-    .map_err(failed)?;
-    find(tx, caller).await
+    let locked = lock_all(tx, &[(caller.token, target)]).await.map_err(failed)?;
+    locked.known(&caller.token).cloned()
 }
 
-async fn find(tx: &mut Transaction, caller: &Caller) -> Result<Known, Refusal> {
-    let row = sqlx::query!(
-        r#"SELECT s.id AS session_id, s.user_id, s.tenant_id, u.role AS "role: Role",
-                  s.last_active_at, clock_timestamp() AS "now!"
-           FROM sessions s JOIN users u ON u.id = s.user_id
-           WHERE s.token_hash = $1 AND s.ended_at IS NULL AND u.disabled_at IS NULL
-             AND s.expires_at > clock_timestamp()
-             AND s.last_active_at + make_interval(secs => s.idle_seconds + $2) > clock_timestamp()"#,
-        &caller.token.0[..],
-        IDLE_SLACK_SECONDS,
-    )
-    .fetch_optional(&mut **tx)
-    .await
-    .map_err(failed)?
-    .ok_or_else(Refusal::unauthenticated)?;
-    let now = Timestamp::from(row.now);
-    if now.since(row.last_active_at.into()) >= TOUCH_EVERY {
-        sqlx::query!(
-            "UPDATE sessions SET last_active_at = clock_timestamp() WHERE id = $1",
-            row.session_id
-        )
-        .execute(&mut **tx)
-        .await
-        .map_err(failed)?;
+/// Who calls and who is meant, under the locks of their rows.
+#[derive(Debug)]
+pub struct Locked {
+    known: HashMap<TokenHash, Known>,
+    tenants: HashMap<UserId, TenantId>,
+}
+
+impl Locked {
+    /// Whom a token stands for.
+    pub fn known(&self, token: &TokenHash) -> Result<&Known, Refusal> {
+        self.known.get(token).ok_or_else(Refusal::unauthenticated)
     }
-    let elevation = sqlx::query!(
-        r#"SELECT id, role AS "role: Role", expires_at AS "expires_at!" FROM emergency_grants
-           WHERE user_id = $1 AND state = 'active' AND expires_at > clock_timestamp()"#,
-        row.user_id,
+
+    /// Whether a target is a user of the caller's tenant.
+    #[must_use]
+    pub fn is_colleague(&self, known: &Known, target: UserId) -> bool {
+        self.tenants.get(&target) == Some(&known.tenant_id)
+    }
+}
+
+/// [`lock`] for several calls in one transaction: each caller's token and the target.
+#[instrument(skip_all, name = "caller.lock")]
+pub async fn lock_all(
+    tx: &mut Transaction,
+    calls: &[(TokenHash, Option<UserId>)],
+) -> Result<Locked, sqlx::Error> {
+    let tokens: Vec<_> = calls.iter().map(|(token, _)| token.0.to_vec()).collect();
+    let targets: Vec<_> = calls.iter().map(|(_, target)| target.map(|user| user.0)).collect();
+    let users = sqlx::query!(
+        r#"WITH asked AS (
+               SELECT s.user_id, s.tenant_id, asked.target
+               FROM unnest($1::bytea[], $2::uuid[]) AS asked (token, target)
+               JOIN sessions s ON s.token_hash = asked.token AND s.ended_at IS NULL)
+           SELECT id, tenant_id FROM users
+           WHERE id IN (SELECT user_id FROM asked
+                        UNION SELECT t.id FROM asked JOIN users t ON t.id = asked.target AND t.tenant_id = asked.tenant_id)
+           ORDER BY id FOR NO KEY UPDATE"#,
+        &tokens,
+        &targets as &[Option<Uuid>],
     )
     .fetch_all(&mut **tx)
-    .await
-    .map_err(failed)?
-    .into_iter()
-    .map(|grant| Elevation {
-        grant_id: GrantId(grant.id),
-        role: grant.role,
-        expires_at: grant.expires_at.into(),
-    })
-    .max_by_key(Elevation::precedence);
-    Ok(Known {
-        user_id: UserId(row.user_id),
-        tenant_id: TenantId(row.tenant_id),
-        session_id: SessionId(row.session_id),
-        role: row.role,
-        elevation,
-        now,
-    })
+    .await?;
+    let tokens: Vec<_> = calls.iter().map(|(token, _)| *token).collect();
+    // Read after the locks were had, so that it is what they keep.
+    let known = find(tx, &tokens).await?;
+    let tenants = users.into_iter().map(|row| (UserId(row.id), TenantId(row.tenant_id)));
+    Ok(Locked { known, tenants: tenants.collect() })
+}
+
+/// Everybody whose session lives, by token. Notes that the sessions were used.
+async fn find(
+    tx: &mut Transaction,
+    tokens: &[TokenHash],
+) -> Result<HashMap<TokenHash, Known>, sqlx::Error> {
+    let hashes: Vec<_> = tokens.iter().map(|token| token.0.to_vec()).collect();
+    let rows = sqlx::query!(
+        r#"SELECT s.token_hash, s.id AS session_id, s.user_id, s.tenant_id, u.role AS "role: Role",
+                  s.last_active_at, clock_timestamp() AS "now!",
+                  (SELECT json_agg(json_build_object(
+                              'id', g.id, 'role', g.role,
+                              'expires_at_micros', (extract(epoch FROM g.expires_at) * 1000000)::bigint))
+                   FROM emergency_grants g
+                   WHERE g.user_id = s.user_id AND g.state = 'active'
+                     AND g.expires_at > clock_timestamp()) AS "grants: Json<Vec<LiveGrant>>"
+           FROM sessions s JOIN users u ON u.id = s.user_id
+           WHERE s.token_hash = ANY($1) AND s.ended_at IS NULL AND u.disabled_at IS NULL
+             AND s.expires_at > clock_timestamp()
+             AND s.last_active_at + make_interval(secs => s.idle_seconds + $2) > clock_timestamp()"#,
+        &hashes,
+        IDLE_SLACK_SECONDS,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let used = |row: &Timestamp, now: Timestamp| now.since(*row) >= TOUCH_EVERY;
+    let to_touch: Vec<_> = rows
+        .iter()
+        .filter(|row| used(&row.last_active_at.into(), row.now.into()))
+        .map(|row| row.session_id)
+        .collect();
+    if !to_touch.is_empty() {
+        sqlx::query!(
+            "UPDATE sessions SET last_active_at = clock_timestamp() WHERE id = ANY($1)",
+            &to_touch,
+        )
+        .execute(&mut **tx)
+        .await?;
+    }
+    let known = rows.into_iter().filter_map(|row| {
+        let grants = row.grants.map(|grants| grants.0).unwrap_or_default();
+        let known = Known {
+            user_id: UserId(row.user_id),
+            tenant_id: TenantId(row.tenant_id),
+            session_id: SessionId(row.session_id),
+            role: row.role,
+            elevation: grants.iter().map(Elevation::from).max_by_key(Elevation::precedence),
+            now: row.now.into(),
+        };
+        Some((TokenHash(row.token_hash.try_into().ok()?), known))
+    });
+    Ok(known.collect())
+}
+
+/// A live grant, as the JSON that a query makes of it.
+#[derive(Debug, Deserialize)]
+pub struct LiveGrant {
+    id: Uuid,
+    role: Role,
+    expires_at_micros: i64,
+}
+
+impl From<&LiveGrant> for Elevation {
+    fn from(grant: &LiveGrant) -> Self {
+        Self {
+            grant_id: GrantId(grant.id),
+            role: grant.role,
+            expires_at: Timestamp::from_micros(grant.expires_at_micros),
+        }
+    }
 }

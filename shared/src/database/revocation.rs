@@ -1,13 +1,15 @@
 //! Numbering what narrows or widens a cached right.
 
 use tracing::instrument;
+use uuid::Uuid;
 
 use super::Transaction;
+#[cfg(doc)]
+use crate::trace;
 use crate::{
     id::{SessionId, TenantId, UserId},
     lease::Revision,
     message::revocation::{Cause, Entry},
-    trace,
 };
 
 /// What is to get a number.
@@ -21,41 +23,76 @@ pub struct Change {
     pub sessions: Vec<SessionId>,
     /// Why.
     pub cause: Cause,
+    /// The trace of the change, [`trace::current_traceparent`].
+    pub traceparent: Option<String>,
 }
 
 /// Writes the entry, raises the head, and commits: the end of every change of rights (W3).
+pub async fn commit(tx: Transaction, change: Change) -> Result<Entry, sqlx::Error> {
+    let entries = commit_all(tx, vec![change]).await?;
+    entries.into_iter().next().ok_or(sqlx::Error::RowNotFound)
+}
+
+/// The same for several changes of one transaction, which get consecutive numbers in this order.
+/// Without any, it only commits.
 ///
 /// The head is raised by the last statement, so commit order is revision order. That statement
 /// also lifts the statement time-out off the COMMIT: a wait for a synchronous standby that is
 /// cancelled would report success (W7).
 #[instrument(skip_all, name = "revocation.commit", fields(revocation.revision))]
-pub async fn commit(mut tx: Transaction, change: Change) -> Result<Entry, sqlx::Error> {
-    let traceparent = trace::current_traceparent();
-    let sessions: Vec<_> = change.sessions.iter().map(|session| session.0).collect();
+pub async fn commit_all(
+    mut tx: Transaction,
+    changes: Vec<Change>,
+) -> Result<Vec<Entry>, sqlx::Error> {
+    if changes.is_empty() {
+        tx.commit().await?;
+        return Ok(Vec::new());
+    }
+    let tenants: Vec<_> = changes.iter().map(|change| change.tenant.0).collect();
+    let users: Vec<_> = changes.iter().map(|change| change.user.map(|user| user.0)).collect();
+    let causes: Vec<_> = changes.iter().map(|change| change.cause.as_str().to_owned()).collect();
+    let traces: Vec<_> = changes.iter().map(|change| change.traceparent.clone()).collect();
+    // Postgres has no arrays of arrays of different lengths.
+    let sessions: Vec<_> = changes
+        .iter()
+        .map(|change| {
+            let ids: Vec<_> = change.sessions.iter().map(ToString::to_string).collect();
+            format!("{{{}}}", ids.join(","))
+        })
+        .collect();
     let row = sqlx::query!(
-        r#"WITH head AS (UPDATE revocation_head SET revision = revision + 1 RETURNING revision)
-           INSERT INTO revocations (revision, tenant_id, user_id, sessions, cause, traceparent)
-           SELECT revision, $1, $2, $3, $4, $5 FROM head
-           RETURNING revision, current_timeline() AS "timeline!",
-                     set_config('statement_timeout', '0', true)"#,
-        change.tenant.0,
-        change.user.map(|user| user.0),
+        r#"WITH head AS (
+               UPDATE revocation_head SET revision = revision + cardinality($1::uuid[])
+               RETURNING revision
+           ), written AS (
+               INSERT INTO revocations (revision, tenant_id, user_id, sessions, cause, traceparent)
+               SELECT revision - cardinality($1) + place, tenant_id, user_id, sessions::uuid[], cause, traceparent
+               FROM head, unnest($1, $2::uuid[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY
+                   AS change (tenant_id, user_id, sessions, cause, traceparent, place)
+           )
+           SELECT revision, current_timeline() AS "timeline!",
+                  set_config('statement_timeout', '0', true)
+           FROM head"#,
+        &tenants,
+        &users as &[Option<Uuid>],
         &sessions,
-        change.cause.as_str(),
-        traceparent,
+        &causes,
+        &traces as &[Option<String>],
     )
     .fetch_one(&mut *tx)
     .await?;
-    let revision = revision(row.timeline, row.revision);
-    tracing::Span::current().record("revocation.revision", revision.number);
+    let last = revision(row.timeline, row.revision);
+    tracing::Span::current().record("revocation.revision", last.number);
     tx.commit().await?;
-    Ok(Entry {
-        revision,
+    let before = last.number - changes.len() as u64;
+    let entries = changes.into_iter().zip(before + 1..).map(|(change, number)| Entry {
+        revision: Revision { timeline: last.timeline, number },
         tenant_id: change.tenant,
         user_id: change.user,
         cause: change.cause.as_str().to_owned(),
-        traceparent,
-    })
+        traceparent: change.traceparent,
+    });
+    Ok(entries.collect())
 }
 
 /// A revision from the database's columns, which are never negative.

@@ -175,11 +175,13 @@ pub struct Enforcement {
 }
 
 impl Enforcement {
-    /// The rows were read after `revision` was committed.
+    /// The rows were read after `revision` was committed; all that have not left are counted.
     #[must_use]
     pub fn new(revision: Revision, rows: &Rows) -> Self {
         let edges: BTreeMap<_, _> = rows
-            .live()
+            .rows
+            .iter()
+            .filter(|row| !row.left)
             .map(|row| (row.incarnation, (row.edge.clone(), Standing::Waiting)))
             .collect();
         let waiting = edges.len();

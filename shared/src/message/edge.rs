@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     clock::Timestamp,
     id::{EdgeId, Incarnation},
     lease::Revision,
-    message::{Event, Request},
+    message::{Caller, Event, Request, SHORT, requests},
     subject::Subject,
 };
 
@@ -134,4 +135,42 @@ impl Event for Ack {
     fn edge(&self) -> Option<&EdgeId> {
         Some(&self.edge)
     }
+}
+
+/// How all edges stand. Needs `audit.read`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListEdges {
+    /// Who asks.
+    pub caller: Caller,
+}
+
+requests! {
+    ListEdges => Edges, EdgeList, SHORT;
+}
+
+/// The answer to [`ListEdges`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Edges {
+    /// The latest life of each edge, by name; those that stopped in order are left out.
+    pub edges: Vec<EdgeStatus>,
+}
+
+/// How an edge stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EdgeStatus {
+    /// Its name.
+    pub id: EdgeId,
+    /// Where it stands.
+    pub region: String,
+    /// It enforces every revision up to this one.
+    pub applied: u64,
+    /// The latest revision.
+    pub head: u64,
+    /// How many milliseconds it may go on deciding if it is never heard of again, at most; 0 if it
+    /// decides no more.
+    pub lease_remaining_ms: u64,
+    /// Its lease ran out: it decides nothing until it joins anew.
+    pub fenced: bool,
+    /// How many sessions it had in memory when it last renewed its lease.
+    pub cached_sessions: u64,
 }

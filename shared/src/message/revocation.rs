@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use crate::{
     id::{EdgeId, TenantId, UserId},
     lease::Revision,
-    message::{Event, WITH_RECEIPT, requests},
+    message::{Caller, Event, WITH_RECEIPT, requests},
     subject::Subject,
 };
 
@@ -85,6 +85,16 @@ pub struct Since {
 requests! {
     Since => Broadcast, RevocationSince, crate::message::SHORT;
     Enforce => Receipt, RevocationEnforce, WITH_RECEIPT;
+    GetReceipt => Receipt, RevocationReceipt, crate::message::SHORT;
+}
+
+/// The receipt of an earlier revision of the caller's tenant, as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetReceipt {
+    /// Who asks.
+    pub caller: Caller,
+    /// The number of the revision.
+    pub revision: u64,
 }
 
 /// Another worker has committed a revision: broadcast it and say when it is enforced.

@@ -18,6 +18,8 @@ const SENT: [(&str, &[&str]); 4] = [
             "edge.leave.gateway-1",
             "edge.ack.gateway-1",
             "revocation.since",
+            "revocation.receipt",
+            "edge.list",
             "session.sign-in",
             "session.sign-out",
             "session.resolve",
