@@ -118,11 +118,11 @@ impl Revocations {
         let now = self.clock.monotonic();
         let wait = Arc::new(self.receipts.begin(enforcement, committed_at, now, read.lsn));
         // Edges are pressed for as long as the receipt may take, whoever still waits for it.
-        let held = Arc::clone(&wait);
+        let underway = Arc::clone(&wait);
         let clock = self.clock.clone();
         self.background.spawn(async move {
-            held.done_within(patience).await;
-            let receipt = held.receipt(clock.monotonic());
+            underway.done_within(patience).await;
+            let receipt = underway.receipt(clock.monotonic());
             if !receipt.enforced {
                 warn!(revision = head.number, waiting = ?receipt.edges.waiting, "not enforced in time");
             }

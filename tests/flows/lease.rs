@@ -21,6 +21,20 @@ fn below(bound: u64) -> u64 {
     u64::from_le_bytes(random::bytes()) % bound
 }
 
+/// Fails unless the rows are what the rules made of them.
+async fn assert_rows(world: &World, model: &HashMap<Incarnation, EdgeRow>) -> anyhow::Result<()> {
+    let rows = sqlx::query("SELECT * FROM edges WHERE region = 'test'");
+    for row in rows.fetch_all(&world.pool).await? {
+        let model = &model[&Incarnation(row.get("incarnation"))];
+        assert_eq!(row.get::<i64, _>("applied").cast_unsigned(), model.applied);
+        assert_eq!(row.get::<i64, _>("must_apply").cast_unsigned(), model.must_apply);
+        assert_eq!(row.get::<i64, _>("lease_seq"), model.lease_seq);
+        assert_eq!(row.get::<bool, _>("fenced"), model.fenced);
+        assert_eq!(row.get::<bool, _>("has_left"), model.left);
+    }
+    Ok(())
+}
+
 fn join(edge: &EdgeId, region: &str) -> Join {
     Join { edge: edge.clone(), region: region.to_owned(), allow_cached_ms: 0 }
 }
@@ -112,16 +126,7 @@ async fn w2_the_renewing_statement_does_what_the_rule_says() -> anyhow::Result<(
             }
             _ => {}
         }
-        for row in
-            sqlx::query("SELECT * FROM edges WHERE region = 'test'").fetch_all(&world.pool).await?
-        {
-            let model = &model[&Incarnation(row.get("incarnation"))];
-            assert_eq!(row.get::<i64, _>("applied").cast_unsigned(), model.applied);
-            assert_eq!(row.get::<i64, _>("must_apply").cast_unsigned(), model.must_apply);
-            assert_eq!(row.get::<i64, _>("lease_seq"), model.lease_seq);
-            assert_eq!(row.get::<bool, _>("fenced"), model.fenced);
-            assert_eq!(row.get::<bool, _>("has_left"), model.left);
-        }
+        assert_rows(&world, &model).await?;
     }
     for outcome in [Renewal::Extended, Renewal::Behind, Renewal::Fenced] {
         assert!(outcomes.contains_key(&outcome), "never {outcome:?}: {outcomes:?}");

@@ -94,9 +94,9 @@ async fn a_revocation_is_one_trace_to_every_edge_and_holds_no_secret() -> anyhow
     let mut edges: Vec<_> = applied.iter().filter_map(|span| span.attribute("edge.id")).collect();
     edges.sort();
     assert_eq!(edges, ["gateway-1", "gateway-2", "gateway-3"], "{}", tree(&trace));
-    let [commit] = named(&trace, "grant-worker", "revocation.commit")[..] else { unreachable!() };
+    let [change] = named(&trace, "grant-worker", "grant.revoke")[..] else { unreachable!() };
     for span in applied {
-        assert_eq!(span.parent, commit.id, "each edge goes on from the commit");
+        assert_eq!(span.parent, change.id, "each edge goes on from the change");
     }
 
     assert!(named(&all.iter().collect::<Vec<_>>(), "session-worker", "session.sign-in").len() >= 2);

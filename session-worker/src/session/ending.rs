@@ -247,12 +247,11 @@ impl Ender {
         for (place, waiting) in batch.iter().enumerate() {
             let end = &waiting.request;
             let admitted = locked.known(&end.caller.token).and_then(|known| {
-                end.admit(known, |user| locked.is_colleague(known, user)).map(|()| known).map_err(
-                    |(refusal, record)| {
-                        records.extend(record);
-                        refusal
-                    },
-                )
+                let admitted = end.admit(known, |user| locked.is_colleague(known, user));
+                if let Err(refusal) = &admitted {
+                    records.extend(end.refused(known, refusal));
+                }
+                admitted.map(|()| known)
             });
             outcomes.push(match admitted {
                 Err(refusal) => Outcome::Refused(refusal),
@@ -341,20 +340,18 @@ fn refuse(batch: Vec<Request>, error: sqlx::Error) {
 
 impl End {
     /// The permission first, then whether there is such a user.
-    fn admit<'a>(
-        &'a self,
-        known: &'a Known,
-        is_colleague: impl Fn(UserId) -> bool,
-    ) -> Result<(), (Refusal, Option<Record<'a>>)> {
+    fn admit(&self, known: &Known, is_colleague: impl Fn(UserId) -> bool) -> Result<(), Refusal> {
         let Some(user) = self.user else { return Ok(()) };
-        if let Err(refusal) = known.require(Permission::SessionRevokeAny) {
-            let target = Some(format!("user:{user}"));
-            let origin = &self.caller.origin;
-            let attempt = Attempt { by: known, origin, request: self.subject(), target };
-            let record = attempt.record(&refusal);
-            let record = record.map(|record| Record { trace_id: self.trace_id.clone(), ..record });
-            return Err((refusal, record));
-        }
-        if is_colleague(user) { Ok(()) } else { Err((Refusal::not_found(), None)) }
+        known.require(Permission::SessionRevokeAny)?;
+        if is_colleague(user) { Ok(()) } else { Err(Refusal::not_found()) }
+    }
+
+    /// The record of a refused attempt, where it is one of substance.
+    fn refused(&self, known: &Known, refusal: &Refusal) -> Option<Record<'_>> {
+        let target = self.user.map(|user| format!("user:{user}"));
+        let origin = &self.caller.origin;
+        let attempt = Attempt { by: known, origin, request: self.subject(), target };
+        let record = attempt.record(refusal);
+        record.map(|record| Record { trace_id: self.trace_id.clone(), ..record })
     }
 }

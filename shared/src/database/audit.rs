@@ -90,22 +90,22 @@ pub async fn append_all(tx: &mut Transaction, records: &[Record<'_>]) -> Result<
 
 /// Who tried what, and was refused.
 #[derive(Debug)]
-pub struct Attempt<'a> {
+pub struct Attempt<'a, 'o> {
     /// Who.
     pub by: &'a Known,
     /// From where.
-    pub origin: &'a Origin,
+    pub origin: &'o Origin,
     /// What was asked for.
     pub request: Subject,
     /// To what: `<concept>:<id>`.
     pub target: Option<String>,
 }
 
-impl<'a> Attempt<'a> {
+impl<'o> Attempt<'_, 'o> {
     /// The record of the attempt, where it is one of substance: not permitted (403), or against the
     /// policy (422).
     #[must_use]
-    pub fn record(&self, refusal: &Refusal) -> Option<Record<'a>> {
+    pub fn record(&self, refusal: &Refusal) -> Option<Record<'o>> {
         matches!(refusal.code.status(), 403 | 422).then(|| Record {
             tenant: self.by.tenant_id,
             actor: Actor::User(self.by.user_id),
@@ -122,7 +122,7 @@ impl<'a> Attempt<'a> {
 ///
 /// A refusal has changed nothing before it, so its record is all that is committed. An attempt
 /// that cannot be recorded is answered as the failure that this is.
-pub async fn refuse(mut tx: Transaction, attempt: Attempt<'_>, refusal: Refusal) -> Refusal {
+pub async fn refuse(mut tx: Transaction, attempt: Attempt<'_, '_>, refusal: Refusal) -> Refusal {
     let Some(record) = attempt.record(&refusal) else { return refusal };
     if let Err(error) = append(&mut tx, record).await {
         return failed(error);

@@ -158,8 +158,12 @@ async fn in_one_batch_everybody_gets_the_answer_that_is_theirs() -> anyhow::Resu
     for answer in gone.iter().chain(&foreign).chain(&of_other) {
         assert_problem(answer, 404, "not-found");
     }
-    forbidden.iter().for_each(|answer| assert_problem(answer, 403, "forbidden"));
-    unknown.iter().for_each(|answer| assert_problem(answer, 401, "unauthenticated"));
+    for answer in &forbidden {
+        assert_problem(answer, 403, "forbidden");
+    }
+    for answer in &unknown {
+        assert_problem(answer, 401, "unauthenticated");
+    }
     let ended: Vec<_> = own_ended.into_iter().chain(done).collect();
     assert_each_has_its_own(&world, &ended, before).await?;
 
