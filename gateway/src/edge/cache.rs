@@ -3,7 +3,11 @@
 //! What the cache itself keeps, drops or refuses is of no consequence: an entry is used only if
 //! [`shared::lease::edge::Edge::verdict`] calls it current at that moment.
 
+#[cfg(test)]
+mod race;
+
 use std::{
+    future::Future,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -11,9 +15,10 @@ use std::{
     time::Duration,
 };
 
+#[cfg(not(test))]
 use parking_lot::RwLock;
 use shared::{
-    clock::{Monotonic, Timestamp},
+    clock::{Clock, Monotonic, Timestamp},
     lease::{
         Revision,
         edge::{Edge, Limits, Snapshot, Verdict},
@@ -21,6 +26,14 @@ use shared::{
     message::session::{Elevation, IDLE_SLACK_SECONDS, ResolvedSession, TOUCH_EVERY},
     token::TokenHash,
 };
+
+// So a unit test that makes a `Cache` has to run under shuttle.
+#[cfg(test)]
+use self::race::RwLock;
+use super::Undecided;
+
+/// How often an entry that went stale while it was loaded is loaded again for one decision.
+const LOADS: usize = 4;
 
 pub(super) struct Cache {
     sessions: moka::sync::Cache<TokenHash, Arc<Cached>>,
@@ -37,8 +50,41 @@ impl Cache {
         Self { sessions, rules: RwLock::new(Edge::new(limits)) }
     }
 
-    pub(super) fn get(&self, hash: &TokenHash) -> Option<Arc<Cached>> {
-        self.sessions.get(hash)
+    /// E2: the session that is allowed, with the server's time at which it is. `load` looks a
+    /// session up elsewhere, on the primary if it is told so.
+    pub(super) async fn decide<L>(
+        &self,
+        hash: &TokenHash,
+        clock: &dyn Clock,
+        load: impl Fn(bool) -> L,
+    ) -> Result<(Arc<Cached>, Timestamp), Undecided>
+    where
+        L: Future<Output = Result<Option<Arc<Cached>>, Undecided>>,
+    {
+        let mut cached = self.sessions.get(hash);
+        let mut loaded = false;
+        for _ in 0..=LOADS {
+            let entry = if let Some(entry) = cached.take() {
+                entry
+            } else {
+                // What was stale right after loading may come from a replica that lags.
+                let primary = std::mem::replace(&mut loaded, true);
+                load(primary).await?.ok_or(Undecided::NoSession)?
+            };
+            // The decision begins here, with the clock; the verdict checks the lease at this
+            // moment and after that whether the entry is current.
+            let now = clock.monotonic();
+            match self.verdict(now, &entry) {
+                Verdict::Fenced => return Err(Undecided::Fenced),
+                Verdict::Stale => {}
+                Verdict::Current(server_time) => match entry.life(server_time, loaded) {
+                    Life::Alive => return Ok((entry, server_time)),
+                    Life::Over => return Err(Undecided::NoSession),
+                    Life::PerhapsIdle => {}
+                },
+            }
+        }
+        Err(Undecided::Unavailable)
     }
 
     /// How many sessions are cached.
@@ -55,7 +101,7 @@ impl Cache {
     }
 
     /// May `entry` be used for a decision that began at `now`?
-    pub(super) fn verdict(&self, now: Monotonic, entry: &Cached) -> Verdict {
+    fn verdict(&self, now: Monotonic, entry: &Cached) -> Verdict {
         self.rules.read().verdict(now, &entry.snapshot)
     }
 
@@ -87,7 +133,7 @@ pub(super) struct Cached {
 
 /// Whether a session lives, by the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Life {
+enum Life {
     Alive,
     Over,
     /// Not used here for too long; perhaps elsewhere. Load it to know.
@@ -110,7 +156,7 @@ impl Cached {
     }
 
     /// Whether the session lives at `now`. `just_loaded` says that nothing newer can be had.
-    pub(super) fn life(&self, now: Timestamp, just_loaded: bool) -> Life {
+    fn life(&self, now: Timestamp, just_loaded: bool) -> Life {
         if now >= self.session.expires_at {
             return Life::Over;
         }

@@ -17,7 +17,6 @@ use shared::{
     bus::Bus,
     clock::{Clock, Timestamp},
     id::{EdgeId, SessionId},
-    lease::edge::Verdict,
     message::{
         edge::MOST_ALLOW_CACHED_MS,
         session::{Elevation, Resolve, ResolvedSession},
@@ -28,11 +27,9 @@ use shared::{
 use tokio::sync::Semaphore;
 use tracing::{Instrument as _, info_span};
 
-use self::cache::{Cache, Cached, Life};
+use self::cache::{Cache, Cached};
 pub use self::driver::Driver;
 
-/// How often an entry that went stale while it was loaded is loaded again for one decision.
-const LOADS: usize = 4;
 /// Most loads that wait; past it, decisions that need another are refused.
 const LOADS_WAITING: usize = 10_000;
 /// Most loads that are asked for at once; the others wait.
@@ -150,30 +147,9 @@ impl Edge {
     /// E2. Decides locally on a hit; one `session.resolve` for all concurrent callers on a miss.
     pub async fn decide(&self, token: &Token) -> Result<Decision, Undecided> {
         let hash = token.hash();
-        let mut cached = self.0.cache.get(&hash);
-        let mut loaded = false;
-        for _ in 0..=LOADS {
-            let entry = if let Some(entry) = cached.take() {
-                entry
-            } else {
-                // What was stale right after loading may come from a replica that lags.
-                let primary = std::mem::replace(&mut loaded, true);
-                self.load(hash, primary).await?.ok_or(Undecided::NoSession)?
-            };
-            // The decision begins here, with the clock; the verdict checks the lease at this
-            // moment and after that whether the entry is current.
-            let now = self.0.clock.monotonic();
-            match self.0.cache.verdict(now, &entry) {
-                Verdict::Fenced => return Err(Undecided::Fenced),
-                Verdict::Stale => {}
-                Verdict::Current(server_time) => match entry.life(server_time, loaded) {
-                    Life::Alive => return Ok(self.allow(&entry, server_time)),
-                    Life::Over => return Err(Undecided::NoSession),
-                    Life::PerhapsIdle => {}
-                },
-            }
-        }
-        Err(Undecided::Unavailable)
+        let load = |primary| self.load(hash, primary);
+        let decided = self.0.cache.decide(&hash, &*self.0.clock, load).await;
+        decided.map(|(entry, server_time)| self.allow(&entry, server_time))
     }
 
     /// Whether this edge holds a lease now.
