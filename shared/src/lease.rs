@@ -47,7 +47,7 @@ impl fmt::Display for Revision {
 ///
 /// The share has to be at least what two steady clocks may drift apart, the constant what may pass
 /// between the reading of a clock and its use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Margin {
     /// Percent of the lease.
     pub percent: u32,

@@ -3,12 +3,16 @@
 //! Inputs are what arrived and when; outputs are [`Action`]s for the driver. A reply always comes
 //! with the moment at which its request was *sent*: leases and clock readings count from there.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    hash::{Hash, Hasher},
+    time::Duration,
+};
 
 pub use crate::lease::marks::Snapshot;
 use crate::{
     clock::{Monotonic, Timestamp},
-    id::Incarnation,
+    id::{Incarnation, TenantId, UserId},
     lease::{
         Revision,
         marks::Marks,
@@ -105,7 +109,7 @@ pub enum Verdict {
     Current(Timestamp),
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Hash)]
 struct Membership {
     incarnation: Incarnation,
     ttl: Duration,
@@ -116,7 +120,7 @@ struct Membership {
 }
 
 /// Requests under way, each since when; one that takes too long is sent again.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Hash)]
 struct UnderWay {
     join: Option<Monotonic>,
     renew: Option<Monotonic>,
@@ -139,6 +143,21 @@ pub struct Edge {
     join_at: Monotonic,
     under_way: UnderWay,
     clock: ServerClock,
+}
+
+/// All that the rules go by. Of the server's clock only whether there is a reading; limits, which
+/// do not change, are left out.
+impl Hash for Edge {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.membership.hash(state);
+        self.leaving.hash(state);
+        (self.applied, self.head, self.heard_since_fetch).hash(state);
+        self.marks.hash(state);
+        self.early.hash(state);
+        (self.behind_since, self.join_at).hash(state);
+        self.under_way.hash(state);
+        self.clock.at(Monotonic(Duration::ZERO)).is_some().hash(state);
+    }
 }
 
 impl Edge {
@@ -194,6 +213,31 @@ impl Edge {
     #[must_use]
     pub const fn applied(&self) -> Revision {
         self.applied
+    }
+
+    /// The highest revision that this edge has heard of.
+    #[must_use]
+    pub const fn head(&self) -> Revision {
+        self.head
+    }
+
+    /// Nothing that was loaded before this revision counts.
+    #[must_use]
+    pub const fn floor(&self) -> Revision {
+        self.marks.floor()
+    }
+
+    /// The highest revision about this user, or the whole tenant, that has arrived and is not
+    /// forgotten.
+    #[must_use]
+    pub fn seen(&self, user: UserId, tenant: TenantId) -> Revision {
+        self.marks.seen(user, tenant)
+    }
+
+    /// Whether a join was sent that is neither answered nor failed.
+    #[must_use]
+    pub const fn is_joining(&self) -> bool {
+        self.under_way.join.is_some()
     }
 
     /// The present life, if there is one.

@@ -1,6 +1,10 @@
 //! Which cached entries an edge may still use: the marks of what was revoked, and the floor.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    hash::{Hash, Hasher},
+    time::Duration,
+};
 
 use crate::{
     clock::Monotonic,
@@ -34,10 +38,21 @@ pub(super) struct Marks {
     forget_at: Monotonic,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Mark {
     revision: Revision,
     raised_at: Monotonic,
+}
+
+/// The same for equal marks, in whatever order they arrived.
+impl Hash for Marks {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let mut users: Vec<_> = self.users.iter().collect();
+        users.sort_unstable();
+        let mut tenants: Vec<_> = self.tenants.iter().collect();
+        tenants.sort_unstable();
+        (self.floor, users, tenants, self.forget_at).hash(state);
+    }
 }
 
 impl Marks {
@@ -58,6 +73,16 @@ impl Marks {
         seen(self.users.get(&snapshot.user))
             && seen(self.tenants.get(&snapshot.tenant))
             && snapshot.revision >= self.floor
+    }
+
+    pub(super) const fn floor(&self) -> Revision {
+        self.floor
+    }
+
+    /// The highest mark of this user and this tenant.
+    pub(super) fn seen(&self, user: UserId, tenant: TenantId) -> Revision {
+        let revision = |mark: Option<&Mark>| mark.map_or(Revision::default(), |mark| mark.revision);
+        revision(self.users.get(&user)).max(revision(self.tenants.get(&tenant)))
     }
 
     /// What was loaded about this user, or this tenant, before the entry counts no more.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// One life of an edge, as its row in Postgres has it. Numbers are of the present timeline.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EdgeRow {
     /// Which edge.
     pub edge: EdgeId,
@@ -80,14 +80,14 @@ impl Rows {
 }
 
 /// W4: watches the rows and says which lease has run out, by this worker's own steady clock.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct FenceWatch {
     margin: Margin,
     timeline: u32,
     leases: BTreeMap<Incarnation, Lease>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Lease {
     seq: i64,
     /// [`EdgeRow::reach`].
@@ -155,7 +155,7 @@ impl FenceWatch {
 }
 
 /// How an edge came to count as done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Standing {
     Waiting,
     Acknowledged,
@@ -164,7 +164,7 @@ enum Standing {
 }
 
 /// W3 and W5: revisions of one commit on their way to every edge. The last of them stands for all.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Enforcement {
     revision: Revision,
     edges: BTreeMap<Incarnation, (EdgeId, Standing)>,
