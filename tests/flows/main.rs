@@ -12,5 +12,6 @@ mod problem;
 mod receipts;
 mod restarts;
 mod sessions;
+mod standby;
 mod traces;
 mod wire;

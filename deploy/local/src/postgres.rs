@@ -170,6 +170,12 @@ impl Cluster {
         url(SUPERUSER, &self.superuser_password, "postgres", self.sockets.path()).into()
     }
 
+    /// Where one of Postgres' own programs is.
+    #[must_use]
+    pub fn program_path(&self, name: &str) -> PathBuf {
+        self.bin.join(name)
+    }
+
     async fn connect(&self) -> Result<PgConnection, PostgresError> {
         let url = self.superuser_url();
         let mut last = None;

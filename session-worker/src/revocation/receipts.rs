@@ -218,3 +218,105 @@ impl Drop for Wait {
         self.receipts.state.lock().pending.remove(&self.id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::lease::worker::EdgeRow;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn life(n: u128) -> Incarnation {
+        Incarnation(Uuid::from_u128(n))
+    }
+
+    fn edge(n: u128) -> EdgeId {
+        format!("edge-{n}").parse().expect("a name")
+    }
+
+    fn rev(number: u64) -> Revision {
+        Revision { timeline: 1, number }
+    }
+
+    fn at(ms: u64) -> Monotonic {
+        Monotonic(Duration::from_millis(ms))
+    }
+
+    fn rows(count: u128, applied: u64) -> Rows {
+        let row = |n| EdgeRow {
+            edge: edge(n),
+            incarnation: life(n),
+            applied,
+            must_apply: applied,
+            lease_seq: 1,
+            ttl: Duration::from_secs(3),
+            allow_cached: Duration::ZERO,
+            fenced: false,
+            left: false,
+        };
+        Rows { timeline: 1, rows: (1..=count).map(row).collect() }
+    }
+
+    fn begin(receipts: &Arc<Receipts>, edges: &Rows, lsn: Option<Lsn>) -> Wait {
+        receipts.begin(Enforcement::new(rev(11), edges), at(0), at(1), lsn)
+    }
+
+    #[test]
+    fn acks_before_and_after_the_rows_were_read_count() {
+        let receipts = Arc::<Receipts>::default();
+        receipts.acked(at(1), edge(1), life(1), rev(11));
+        let wait = begin(&receipts, &rows(2, 10), None);
+        assert!(!wait.receipt(at(2)).enforced);
+        receipts.acked(at(3), edge(2), life(2), rev(10));
+        assert!(!wait.receipt(at(3)).enforced);
+        receipts.acked(at(4), edge(2), life(2), rev(12));
+        let receipt = wait.receipt(at(99));
+        assert!(receipt.enforced);
+        assert_eq!(receipt.took_ms, 4, "from the commit to the last ack");
+    }
+
+    #[test]
+    fn w7_the_standby_counts_as_much_as_the_edges() {
+        let receipts = Arc::<Receipts>::default();
+        let wait = begin(&receipts, &rows(1, 11), Some(100));
+        assert!(receipts.missing(at(1), Duration::from_millis(50)).standby);
+        assert!(!wait.receipt(at(1)).enforced);
+        receipts.standby_has(at(2), Some(99));
+        assert!(!wait.receipt(at(2)).enforced);
+        receipts.standby_has(at(3), Some(100));
+        assert!(wait.receipt(at(3)).enforced);
+        let wait = begin(&receipts, &rows(1, 11), Some(200));
+        receipts.standby_has(at(4), None);
+        assert!(wait.receipt(at(4)).enforced, "none is configured any more");
+    }
+
+    #[test]
+    fn w3_missing_edges_are_pressed_once_for_the_highest_revision() {
+        let receipts = Arc::<Receipts>::default();
+        let patience = Duration::from_millis(50);
+        let _first = begin(&receipts, &rows(2, 10), None);
+        let second = Enforcement::new(rev(12), &rows(2, 10));
+        let _second = receipts.begin(second, at(10), at(10), None);
+        receipts.acked(at(20), edge(1), life(1), rev(11));
+        assert!(receipts.missing(at(49), patience).lives.is_empty(), "they may still ack");
+        let missing = receipts.missing(at(60), patience);
+        assert_eq!(missing.lives, BTreeSet::from([life(1), life(2)]));
+        assert_eq!(missing.press, BTreeMap::from([(life(1), rev(12)), (life(2), rev(12))]));
+        let missing = receipts.missing(at(160), patience);
+        assert_eq!((missing.lives.len(), missing.press.len()), (2, 0));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_forgotten() {
+        let receipts = Arc::<Receipts>::default();
+        let wait = begin(&receipts, &rows(1, 10), None);
+        assert!(receipts.is_waiting());
+        drop(wait);
+        assert!(!receipts.is_waiting());
+        receipts.acked(at(1), edge(1), life(1), rev(11));
+        receipts.acked(at(1), edge(2), life(2), rev(11));
+        receipts.keep(&rows(1, 10));
+        assert_eq!(receipts.applied(&edge(1), life(1), 7), 11);
+        assert_eq!(receipts.applied(&edge(2), life(2), 7), 7);
+    }
+}

@@ -52,32 +52,52 @@ impl Renewals {
     }
 
     async fn renew(&self, batch: Vec<Waiting<Renew, Renewed>>) {
-        // One row per life, with the most that it says to have applied.
-        let mut lives: BTreeMap<Life, Renew> = BTreeMap::new();
-        for waiting in &batch {
-            let one = &waiting.request;
-            let applied = lives
-                .entry(life(one))
-                .and_modify(|other| other.applied = one.applied.max(other.applied));
-            applied.or_insert_with(|| one.clone());
-        }
-        let asked: Vec<_> = lives.into_values().collect();
+        let asked = one_per_life(batch.iter().map(|waiting| &waiting.request));
         let renewed = store::renew(&self.pool, &asked).await.map_err(failed);
         let renewed = renewed.map(|renewed| {
             asked.iter().map(life).zip(renewed).collect::<BTreeMap<Life, Renewed>>()
         });
         for waiting in batch {
-            let answer = match &renewed {
-                Ok(renewed) => {
-                    renewed.get(&life(&waiting.request)).cloned().ok_or_else(Refusal::unavailable)
-                }
-                Err(refusal) => Err(refusal.clone()),
-            };
+            let answer = renewed.as_ref().map_err(Refusal::clone).and_then(|renewed| {
+                renewed.get(&life(&waiting.request)).cloned().ok_or_else(Refusal::unavailable)
+            });
             waiting.answer(answer);
         }
     }
 }
 
+/// One for each life, with the most that it says to have applied.
+fn one_per_life<'a>(asked: impl Iterator<Item = &'a Renew>) -> Vec<Renew> {
+    let mut lives: BTreeMap<Life, Renew> = BTreeMap::new();
+    for renew in asked {
+        let known = lives.entry(life(renew)).or_insert_with(|| renew.clone());
+        known.applied = renew.applied.max(known.applied);
+    }
+    lives.into_values().collect()
+}
+
 fn life(renew: &Renew) -> Life {
     (renew.edge.clone(), renew.incarnation, renew.applied.timeline)
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::lease::Revision;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn w2_each_life_is_asked_about_once_with_the_most_it_applied() {
+        let renew = |life: u128, timeline, number| Renew {
+            edge: "edge-1".parse().expect("a name"),
+            incarnation: Incarnation(Uuid::from_u128(life)),
+            applied: Revision { timeline, number },
+            cached_sessions: 0,
+        };
+        let asked =
+            [renew(1, 1, 5), renew(2, 1, 9), renew(1, 1, 7), renew(1, 1, 6), renew(2, 2, 1)];
+        let expected = [renew(1, 1, 7), renew(2, 1, 9), renew(2, 2, 1)];
+        assert_eq!(one_per_life(asked.iter()), expected);
+    }
 }

@@ -41,6 +41,8 @@ fn installed() -> Vec<(u32, PathBuf)> {
         Some(PathBuf::from(String::from_utf8(answer.stdout).ok()?.trim()))
     });
     let in_path = environment::find_program("initdb");
+    // A link to it says where it is with all the others.
+    let in_path = in_path.and_then(|initdb| fs::canonicalize(initdb).ok());
     let in_path = in_path.and_then(|initdb| initdb.parent().map(Path::to_owned));
     let has_server = |dir: &PathBuf| {
         ["initdb", "postgres"].iter().all(|name| environment::is_program(&dir.join(name)))
