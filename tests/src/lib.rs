@@ -4,6 +4,7 @@
 mod bus;
 mod disturb;
 mod edges;
+pub mod faults;
 pub mod scratch;
 mod world;
 

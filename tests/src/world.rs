@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use local::{
     postgres::Postgres,
-    stack::{DatabaseSource, NatsSource, Stack, StackConfig},
+    stack::{Arrange, DatabaseSource, NatsSource, Stack, StackConfig},
 };
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -42,6 +42,12 @@ pub struct Options {
     pub own_postgres: bool,
     /// Who may use the bus besides the services, by name.
     pub bus_users: Vec<(String, Permissions)>,
+    /// How many edges, if not three.
+    pub edges: Option<u16>,
+    /// How many replicas of each worker, if not one.
+    pub workers: Option<u16>,
+    /// Changes to how the processes are started.
+    pub arrange: Option<Arrange>,
 }
 
 /// A running Breakglass.
@@ -73,6 +79,9 @@ impl World {
         }
         config.otlp_endpoint = options.otlp_endpoint;
         config.more_bus_users = options.bus_users;
+        config.edges = options.edges.unwrap_or(config.edges);
+        config.workers = options.workers.unwrap_or(config.workers);
+        config.arrange = options.arrange;
         config.extra_flags =
             options.flags.into_iter().map(|(service, flags)| (service.to_owned(), flags)).collect();
         let stack = Stack::start(config).await?;
@@ -313,11 +322,12 @@ fn database_number() -> u32 {
     DATABASES.fetch_add(1, Ordering::Relaxed)
 }
 
-/// The services' programs lie where this test's own program was built.
+/// The services' programs lie where this program was built; a test's own lies in `deps` there.
 pub(crate) fn programs() -> anyhow::Result<PathBuf> {
     let own = env::current_exe()?;
-    let dir = own.parent().and_then(|deps| deps.parent());
-    Ok(dir.context("the test program lies in a target folder")?.to_owned())
+    let dir = own.parent().context("a program lies in a folder")?;
+    let deps = dir.file_name().is_some_and(|name| name == "deps");
+    Ok(dir.parent().filter(|_| deps).unwrap_or(dir).to_owned())
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests/run passes the choice of the server on")]

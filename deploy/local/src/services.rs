@@ -16,7 +16,7 @@ use crate::{
     process::{Launch, Orphaned, Signal},
 };
 
-/// The kinds of worker. There is one process of each.
+/// The kinds of worker.
 pub const WORKERS: [Identity; 3] =
     [Identity::SessionWorker, Identity::GrantWorker, Identity::ExpiryWorker];
 

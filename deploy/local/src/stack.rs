@@ -23,15 +23,16 @@ use crate::{
     nats::{self, BusUser},
     ports,
     postgres::{self, Cluster},
+    process::Launch,
     readiness,
     services::{self, Surroundings, WORKERS},
-    supervise::{Supervisor, Unit},
+    supervise::{Prepare, Supervisor, Unit},
 };
 
 use config::is_subject_prefix;
 
 pub use crate::supervise::Report;
-pub use config::{DatabaseSource, NatsSource, StackConfig, StackError};
+pub use config::{Arrange, DatabaseSource, NatsSource, StackConfig, StackError};
 
 /// How long a service may take to get ready.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
@@ -54,6 +55,7 @@ pub struct Stack {
 }
 
 struct Service {
+    name: String,
     identity: Identity,
     key: Key,
     address: SocketAddr,
@@ -62,15 +64,20 @@ struct Service {
 }
 
 impl Service {
-    fn new(data: &Data, identity: Identity, port: u16) -> Result<Self, KeyError> {
+    /// One of the replicas of a service, counted from 1. They share its identity on the bus.
+    fn new(data: &Data, identity: Identity, replica: u16, port: u16) -> Result<Self, KeyError> {
+        let name = match replica {
+            1 => identity.name().to_owned(),
+            more => format!("{}-{more}", identity.name()),
+        };
         let key = keys::load_or_create(&data.keys(), identity.name())?;
-        let log = data.log(identity.name());
+        let log = data.log(&name);
         let earlier_log = data::log_length(&log);
-        Ok(Self { identity, key, address: services::address(port), log, earlier_log })
+        Ok(Self { name, identity, key, address: services::address(port), log, earlier_log })
     }
 
     fn name(&self) -> &str {
-        self.identity.name()
+        &self.name
     }
 }
 
@@ -110,11 +117,13 @@ impl Stack {
         if config.fresh {
             data.empty()?;
         }
-        let gateway = |(number, port)| Service::new(&data, services::edge(number), port);
+        let gateway = |(number, port)| Service::new(&data, services::edge(number), 1, port);
         let gateways = (1..).zip(ports).map(gateway).collect::<Result<_, _>>()?;
         let mut workers = Vec::new();
-        for identity in WORKERS {
-            workers.push(Service::new(&data, identity, ports::free()?)?);
+        for replica in 1..=config.workers {
+            for identity in WORKERS {
+                workers.push(Service::new(&data, identity, replica, ports::free()?)?);
+            }
         }
         let supervisor = Supervisor::new(PidFile::new(data.file("pids.json")), config.report);
         Ok(Self {
@@ -171,7 +180,7 @@ impl Stack {
                     nats::Server::configure(self.data.root(), log, program.clone(), &users)?;
                 self.nats_url = server.url();
                 let launch = server.launch();
-                self.supervisor.keep(Unit { name: "nats".to_owned(), launch, prepare: None });
+                self.keep("nats", launch, None);
             }
         }
         Ok(())
@@ -179,8 +188,9 @@ impl Stack {
 
     fn bus_users(&self) -> Result<Vec<BusUser>, StackError> {
         let prefix = &self.config.prefix;
-        let mut users: Vec<_> = self
-            .services()
+        // Replicas are one user.
+        let firsts = self.services().filter(|service| service.name == service.identity.name());
+        let mut users: Vec<_> = firsts
             .map(|service| BusUser {
                 name: service.name().to_owned(),
                 nkey: service.key.public.clone(),
@@ -213,11 +223,8 @@ impl Stack {
         let cluster = Cluster::prepare(&self.data.postgres(), self.data.log("postgres")).await?;
         let cluster = Arc::new(cluster);
         let stale = cluster.clone();
-        self.supervisor.keep(Unit {
-            name: "postgres".to_owned(),
-            launch: cluster.launch(),
-            prepare: Some(Box::new(move || stale.clear_stale())),
-        });
+        let launch = cluster.launch();
+        self.keep("postgres", launch, Some(Box::new(move || stale.clear_stale())));
         self.cluster = Some(cluster.clone());
         cluster.wait_until_ready().await?;
         Ok(cluster.url("breakglass"))
@@ -251,18 +258,29 @@ impl Stack {
             database_url,
             extra_flags: &self.config.extra_flags,
         };
+        let mut launches = Vec::new();
         for service in &self.workers {
             let log = service.log.clone();
             let port = service.address.port();
             let launch = services::worker(&around, &service.identity, &service.key, port, log);
-            self.supervisor.keep(Unit { name: service.name().to_owned(), launch, prepare: None });
+            launches.push((service.name.clone(), launch));
         }
         for (number, service) in (1..).zip(&self.gateways) {
             let log = service.log.clone();
             let port = service.address.port();
             let launch = services::gateway(&around, number, &service.key, port, log);
-            self.supervisor.keep(Unit { name: service.name().to_owned(), launch, prepare: None });
+            launches.push((service.name.clone(), launch));
         }
+        for (name, launch) in launches {
+            self.keep(&name, launch, None);
+        }
+    }
+
+    fn keep(&mut self, name: &str, mut launch: Launch, prepare: Option<Prepare>) {
+        if let Some(arrange) = &self.config.arrange {
+            arrange.apply(name, &mut launch);
+        }
+        self.supervisor.keep(Unit { name: name.to_owned(), launch, prepare });
     }
 
     /// Waits until a service answers 200 to `/readyz`, or a private server lets one in.

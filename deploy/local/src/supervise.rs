@@ -35,8 +35,11 @@ pub(crate) struct Unit {
     pub(crate) name: String,
     pub(crate) launch: Launch,
     /// Done before every start.
-    pub(crate) prepare: Option<Box<dyn Fn() + Send + Sync>>,
+    pub(crate) prepare: Option<Prepare>,
 }
+
+/// What is done before a child is started.
+pub(crate) type Prepare = Box<dyn Fn() + Send + Sync>;
 
 /// All children of a stack.
 pub(crate) struct Supervisor {

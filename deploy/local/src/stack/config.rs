@@ -1,13 +1,13 @@
 //! What a stack is made of, and what can go wrong with it.
 
-use std::{collections::HashMap, io, path::PathBuf};
+use std::{collections::HashMap, fmt, io, path::PathBuf, sync::Arc};
 
 use secrecy::SecretString;
 use shared::subject::Permissions;
 
 use crate::{
     credentials::CredentialsError, data::DataError, keys::KeyError, nats::NatsError,
-    ports::PortError, postgres::PostgresError, supervise::Report,
+    ports::PortError, postgres::PostgresError, process::Launch, supervise::Report,
 };
 
 /// Where NATS is.
@@ -31,6 +31,28 @@ pub enum DatabaseSource {
     Url(SecretString),
 }
 
+/// Has the last word on how each child is started: told its name (`gateway-1`, `nats`…) and what
+/// would be run.
+#[derive(Clone)]
+pub struct Arrange(Arc<dyn Fn(&str, &mut Launch) + Send + Sync>);
+
+impl Arrange {
+    /// From a function, which is called once for each child.
+    pub fn new(change: impl Fn(&str, &mut Launch) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(change))
+    }
+
+    pub(super) fn apply(&self, name: &str, launch: &mut Launch) {
+        (self.0)(name, launch);
+    }
+}
+
+impl fmt::Debug for Arrange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Arrange(…)")
+    }
+}
+
 /// What to run, and where.
 #[derive(Debug, Clone)]
 pub struct StackConfig {
@@ -40,6 +62,8 @@ pub struct StackConfig {
     pub bin_dir: PathBuf,
     /// How many gateways.
     pub edges: u16,
+    /// How many replicas of each kind of worker. The second of `grant-worker` is `grant-worker-2`.
+    pub workers: u16,
     /// The port of the first gateway; the others follow it. `None`: any free ports.
     pub first_port: Option<u16>,
     /// The prefix of all subjects.
@@ -56,6 +80,8 @@ pub struct StackConfig {
     pub extra_flags: HashMap<String, Vec<String>>,
     /// Users of the private NATS besides the services, by name. Their keys are `keys/<name>.nk`.
     pub more_bus_users: Vec<(String, Permissions)>,
+    /// Changes to how children are started.
+    pub arrange: Option<Arrange>,
     /// Whether to create a tenant in an empty database.
     pub seed: bool,
     /// Whether to delete the data that is there.
@@ -72,6 +98,7 @@ impl StackConfig {
             data,
             bin_dir,
             edges: 3,
+            workers: 1,
             first_port: None,
             prefix: "breakglass".to_owned(),
             nats: NatsSource::Private { program: None },
@@ -80,6 +107,7 @@ impl StackConfig {
             log_format: "text",
             extra_flags: HashMap::new(),
             more_bus_users: Vec::new(),
+            arrange: None,
             seed: true,
             fresh: false,
             report: |_| {},
