@@ -1,0 +1,22 @@
+//! Benchmarks: each with a NATS, a Postgres and workers of its own. A benchmark never fails on a
+//! timing; it does on a wrong answer.
+
+mod fleet;
+mod numbers;
+mod revocation;
+mod stage;
+mod usage;
+
+/// What to measure.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// From a revocation to its receipt, and what it costs.
+    Revocation(revocation::Options),
+}
+
+/// Measures and prints.
+pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Revocation(options) => revocation::run(&options).await,
+    }
+}
