@@ -8,7 +8,12 @@ use reqwest::Method;
 use rustix::process::{Pid, kill_process};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
-use shared::{database, message::revocation::Receipt, role::Role};
+use shared::{
+    database,
+    message::{edge::Join, revocation::Receipt},
+    refusal::Code,
+    role::Role,
+};
 use sqlx::PgPool;
 use tests::{Answer, Client, Options, World, assert_whole, eventually, receipt};
 
@@ -37,6 +42,15 @@ async fn standby_is(state: &str, pool: &PgPool) -> bool {
     let found = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = $1";
     let found = sqlx::query_scalar::<_, i64>(found).bind(state).fetch_one(pool).await;
     found.is_ok_and(|count| count == 1)
+}
+
+/// Somebody gives up a commit's wait: Postgres reports success, with a warning that nobody sees.
+async fn cancel_the_wait(pool: &PgPool) -> anyhow::Result<()> {
+    let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    eventually("the commit's wait is cancelled", || async {
+        sqlx::query(cancel).fetch_optional(pool).await.is_ok_and(|row| row.is_some())
+    })
+    .await
 }
 
 async fn asked_again(client: &Client, revision: u64) -> anyhow::Result<Receipt> {
@@ -93,6 +107,14 @@ async fn w7_a_commit_that_the_standby_may_not_have_is_not_called_enforced() -> a
     let unsure = asked_again(&member, revoked.revision).await?;
     assert!(!unsure.enforced, "the standby does not have it: {unsure:?}");
     assert_eq!(unsure.edges.waiting, []);
+
+    // Nor may an edge decide whose row would be lost.
+    let bus = world.bus_of("gateway-1").await?;
+    let edge = "gateway-1".parse()?;
+    let join = Join { edge, region: "test".to_owned(), allow_cached_ms: 0 };
+    let (joined, cancelled) = tokio::join!(bus.request(&join), cancel_the_wait(&admin));
+    cancelled?;
+    assert_eq!(joined.map_err(|refusal| refusal.code), Err(Code::Unavailable));
 
     kill_process(pid, Signal::CONT)?;
     eventually("the standby has it as well", || async {

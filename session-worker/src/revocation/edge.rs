@@ -25,6 +25,13 @@ impl Revocations {
             return Err(Refusal::new(Code::BadRequest, "No edge may allow for so long."));
         }
         store::join(&self.pool, &request, incarnation, self.lease).await.map_err(failed)?;
+        // A row that a failover loses would be an edge that nobody waits for (W7).
+        let lsn = store::standby_needs(&self.pool).await.map_err(failed)?;
+        if let Some(lsn) = lsn
+            && !self.standby_has(&self.pool, lsn).await.map_err(failed)?
+        {
+            return Err(Refusal::unavailable());
+        }
         let (head, server_time) = store::head(&self.pool).await.map_err(failed)?;
         info!(edge = %request.edge, region = request.region, %incarnation, %head, "edge joined");
         let ttl_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);

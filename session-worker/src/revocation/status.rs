@@ -9,6 +9,7 @@ use shared::{
     message::{edge::Edges, page, revocation::Receipt},
     refusal::Refusal,
 };
+use sqlx::PgPool;
 
 use super::{Revocations, STANDBY, store};
 
@@ -34,16 +35,20 @@ impl Revocations {
         self.receipts.count(&mut enforcement);
         let mut receipt = enforcement.receipt(age);
         if let Some(lsn) = read.lsn {
-            receipt.enforced &= self.standby_has(lsn).await.map_err(failed)?;
+            receipt.enforced &= self.standby_has(pool, lsn).await.map_err(failed)?;
         }
         Ok(receipt)
     }
 
     /// Whether a standby has the log up to a place, now or soon.
-    async fn standby_has(&self, lsn: store::Lsn) -> Result<bool, sqlx::Error> {
+    pub(super) async fn standby_has(
+        &self,
+        pool: &PgPool,
+        lsn: store::Lsn,
+    ) -> Result<bool, sqlx::Error> {
         let until = self.clock.monotonic().plus(STANDBY_PATIENCE);
         loop {
-            let flushed = store::standby(&self.receipt_pool).await?;
+            let flushed = store::standby(pool).await?;
             if flushed.is_none_or(|flushed| flushed >= lsn) {
                 return Ok(true);
             }

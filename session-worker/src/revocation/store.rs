@@ -328,6 +328,17 @@ pub(super) async fn prune(pool: &PgPool, age: Duration) -> Result<u64, sqlx::Err
     Ok(lives.rows_affected() + revisions.rows_affected())
 }
 
+/// Up to where a synchronous standby has to have the log for everything that was committed until
+/// now, if one is configured.
+pub(super) async fn standby_needs(pool: &PgPool) -> Result<Option<Lsn>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT CASE WHEN current_setting('synchronous_standby_names') <> ''
+                       THEN (pg_current_wal_flush_lsn() - '0/0')::bigint END AS lsn"#
+    )
+    .fetch_one(pool)
+    .await
+}
+
 /// Up to where a synchronous standby has the log on its disk; none is configured if there is none.
 #[instrument(skip_all, name = "standby.select")]
 pub(super) async fn standby(pool: &PgPool) -> Result<Option<Lsn>, sqlx::Error> {
