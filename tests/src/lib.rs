@@ -5,6 +5,7 @@ mod bus;
 mod disturb;
 mod edges;
 pub mod faults;
+pub mod model;
 pub mod scratch;
 mod world;
 
