@@ -6,7 +6,8 @@
 //! on the database, the bus, the cache — is written so that it allows at least as much as the real
 //! ones:
 //!
-//! - A process keeps for ever whatever it may have loaded since it began, and every decision that
+//! - At every moment an edge may hold what was loaded under any head that there has been: replicas
+//!   lag and loads are delayed without bound, and the cache keeps everything. Every decision that
 //!   may have begun since a receipt may end at any moment.
 //! - A message is under way until it is taken; what never arrives is lost.
 //! - Rows and acks are read as soon as they change, which can only bring fences and receipts

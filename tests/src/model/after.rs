@@ -333,9 +333,8 @@ impl Model {
     }
 
     fn restart(&self, system: &mut System, i: usize) {
-        let born = system.heads.len() - 1;
         let cell = &mut system.cells[i];
-        cell.process = process(&self.scope, cell.clock, born);
+        cell.process = process(&self.scope, cell.clock);
         // What would be answered finds nobody.
         cell.messages.retain(|message| {
             !is_of_join(message)

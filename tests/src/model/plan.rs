@@ -85,7 +85,105 @@ const SMALL: &[Scope] = &[
 ];
 
 /// Looked through by command.
-const LARGE: &[Scope] = &[];
+const LARGE: &[Scope] = &[
+    Scope { name: "an edge starts, much time", time: 4, may: &[May::Beacon], ..ONE },
+    Scope { name: "rows and acks read late, more time", time: 3, may: &[May::ReadLate], ..ONE },
+    Scope { name: "two edges, beacons", edges: 2, may: &[May::Beacon], lives: 1, ..JOINED },
+    Scope { name: "two edges, two changes", edges: 2, changes: TWO_USERS, lives: 1, ..JOINED },
+    Scope { name: "two edges, two workers", edges: 2, workers: 2, lives: 1, ..JOINED },
+    Scope { name: "an edge starts while another works", edges: 2, time: 1, restarts: 1, ..JOINED },
+    Scope { name: "two workers read late", workers: 2, may: &[May::ReadLate], ..ONE },
+    Scope { name: "two workers, more time", workers: 2, time: 3, ..ONE },
+    Scope { name: "a lease of two steps, more time", ttl: 2, time: 5, ..JOINED },
+    Scope { name: "a lease of two steps starts", ttl: 2, time: 4, may: &[May::Beacon], ..ONE },
+    Scope {
+        name: "two changes read late",
+        changes: USER_AND_TENANT,
+        may: &[May::Beacon, May::Fetch, May::ReadLate],
+        ..JOINED
+    },
+    Scope {
+        name: "three changes",
+        changes: &[Whom::User(1), Whom::User(2), Whom::User(1)],
+        may: &[May::Beacon, May::Fetch, May::Page],
+        time: 1,
+        ..JOINED
+    },
+    Scope {
+        name: "an edge starts anew twice, or leaves",
+        restarts: 2,
+        lives: 3,
+        may: &[May::Leave, May::Beacon],
+        ..JOINED
+    },
+    Scope {
+        name: "renewals hold their rows, more time",
+        time: 3,
+        may: &[May::HoldRows, May::Press],
+        ..ONE
+    },
+    Scope {
+        name: "renewals hold their rows, read late",
+        may: &[May::HoldRows, May::Press, May::ReadLate],
+        ..ONE
+    },
+    Scope {
+        name: "messages arrive twice, more time",
+        repeats: 1,
+        time: 3,
+        may: &[May::Beacon, May::Fetch],
+        ..JOINED
+    },
+    Scope { name: "messages arrive twice, an edge starts", repeats: 2, ..ONE },
+    Scope {
+        name: "the database fails over, more time",
+        changes: TWO_USERS,
+        failovers: 1,
+        may: &[May::Beacon],
+        ..JOINED
+    },
+    Scope {
+        name: "the database fails over, read late",
+        changes: TWO_USERS,
+        failovers: 1,
+        time: 1,
+        may: &[May::Beacon, May::Fetch, May::ReadLate],
+        ..JOINED
+    },
+    Scope {
+        name: "the database fails over twice",
+        changes: TWO_USERS,
+        failovers: 2,
+        time: 1,
+        may: &[],
+        ..JOINED
+    },
+    Scope {
+        name: "allowing while cut off, more time",
+        allow_cached: 1,
+        time: 4,
+        restarts: 1,
+        may: &[May::Beacon],
+        ..JOINED
+    },
+    Scope {
+        name: "allowing while cut off, a longer lease",
+        ttl: 2,
+        allow_cached: 1,
+        time: 5,
+        ..JOINED
+    },
+    Scope {
+        name: "everything at once, little time",
+        changes: TWO_USERS,
+        time: 1,
+        restarts: 1,
+        crashes: 1,
+        repeats: 1,
+        may: &[May::Beacon, May::Fetch, May::Leave, May::Press, May::HoldRows],
+        ..JOINED
+    },
+];
 
 /// Looks through all scopes, and prints what it finds as it goes.
 pub fn run(large: bool) -> anyhow::Result<()> {

@@ -41,8 +41,7 @@ impl Model {
     pub(super) fn violation(&self, system: &System) -> Option<Violation> {
         for (k, change) in system.changes[..system.promised].iter().enumerate() {
             for (i, cell) in system.cells.iter().enumerate() {
-                let process = &cell.process;
-                for data in process.born..change.head {
+                for data in 0..change.head {
                     let last = if self.breaks(Mutation::SnapshotAfterData) {
                         system.heads.len()
                     } else {
@@ -88,7 +87,7 @@ impl Model {
         let heads = &system.heads;
         for cell in &mut system.cells {
             let process = &mut cell.process;
-            for (n, head) in heads.iter().enumerate().skip(process.born) {
+            for (n, head) in heads.iter().enumerate() {
                 for whom in self.scope.changes {
                     let snapshot = snapshot(self.shown(*head), *whom);
                     if process.edge.is_current(&snapshot) {

@@ -129,9 +129,6 @@ pub(super) enum Answer {
 pub(super) struct Process {
     /// The rules themselves.
     pub(super) edge: Rc<Edge>,
-    /// Since which of [`System::heads`] it runs: it may have loaded under this one and all later
-    /// ones, and keeps what it loaded for ever.
-    pub(super) born: usize,
     /// For broken rules: which of [`System::heads`] were current once.
     pub(super) once_current: u16,
     /// For broken rules: of which of [`System::heads`] something is in the cache.
@@ -211,7 +208,7 @@ impl System {
         let worker = Worker { clock: 0, timeline: 1, read_clock: None };
         let cell = Cell {
             clock: 0,
-            process: process(scope, 0, 0),
+            process: process(scope, 0),
             rows: Rc::default(),
             acks: Vec::new(),
             messages: BTreeSet::new(),
@@ -307,8 +304,8 @@ impl Cell {
     }
 }
 
-/// A process that starts at `clock`; what it loads has at least the head numbered `born`.
-pub(super) fn process(scope: &Scope, clock: u32, born: usize) -> Process {
+/// A process that starts at `clock`.
+pub(super) fn process(scope: &Scope, clock: u32) -> Process {
     let limits = Limits {
         marks: if scope.may(May::Forget) { 0 } else { 100 },
         gap_wait: Duration::ZERO,
@@ -318,7 +315,6 @@ pub(super) fn process(scope: &Scope, clock: u32, born: usize) -> Process {
     };
     let mut process = Process {
         edge: Rc::new(Edge::new(limits)),
-        born,
         once_current: 0,
         cached: 0,
         joined_floor: Revision::default(),
