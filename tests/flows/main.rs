@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod expiry;
+mod faults;
 mod grants;
 mod large;
 mod lease;

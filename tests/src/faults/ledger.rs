@@ -148,7 +148,9 @@ pub struct Counts {
     pub undecided: AtomicU64,
     pub unanswered: AtomicU64,
     pub revocations: AtomicU64,
-    pub without_receipt: AtomicU64,
+    pub signed_out: AtomicU64,
+    pub refused: AtomicU64,
+    pub lost: AtomicU64,
     pub enforced: AtomicU64,
     pub not_enforced: AtomicU64,
     pub slowest_ms: AtomicU64,
@@ -236,7 +238,7 @@ impl Ledger {
         self.asked.lock().live.clone()
     }
 
-    /// Forgets what has been over for long, and what somebody began to end, and did not, `before`.
+    /// Forgets what has been over for long, and what somebody tried to end in vain.
     pub fn forget(&self, failed: impl Fn(&Right) -> bool) {
         let now = now();
         let mut asked = self.asked.lock();
@@ -455,7 +457,7 @@ mod tests {
             for order in 0..3 {
                 let ledger = Ledger::default();
                 let right = right(&ledger);
-                ledger.attempt(&[right.clone()]);
+                ledger.attempt(std::slice::from_ref(&right));
                 let tell = |step: u32| match step {
                     0 => ledger.revoked(&right, 7),
                     1 => ledger.receipt(&receipt(7, true), received),
@@ -492,7 +494,7 @@ mod tests {
         assert_eq!(violations(&ledger), 0);
         ledger.decision(&right, 1, span, Some(401));
         assert_eq!(violations(&ledger), 1);
-        ledger.attempt(&[right.clone()]);
+        ledger.attempt(std::slice::from_ref(&right));
         ledger.decision(&right, 1, span, Some(401));
         assert_eq!(violations(&ledger), 1);
     }
@@ -516,8 +518,6 @@ mod tests {
         allowed(&ledger, &grant, at(8_300));
         assert_eq!(violations(&ledger), 2, "late");
         ledger.new_life(1);
-        let grant =
-            Right { grant: Some(Granted { asked_at: at(0), ..granted(Some(at(100))) }), ..grant };
         let began_before =
             Granted { asked_at: Monotonic(Duration::ZERO), ..granted(Some(at(100))) };
         let grant = Right { grant: Some(began_before), ..grant };

@@ -43,7 +43,7 @@ const LONG: Duration = Duration::from_secs(25);
 /// Somewhat over how long a gateway waits for a receipt.
 const RECEIPT: Duration = Duration::from_secs(15);
 /// A grant that does not end by itself during a run, whatever the clocks do.
-const LONG_GRANT: Duration = Duration::from_secs(7_200);
+const LONG_GRANT: Duration = Duration::from_hours(2);
 
 /// Everybody who uses the system.
 pub struct Load {
@@ -328,12 +328,9 @@ impl Load {
             let status = response.status();
             anyhow::Ok((status, response.bytes().await?))
         });
-        let (status, bytes) = match answer.await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => {
-                self.ledger.counts.without_receipt.fetch_add(1, Relaxed);
-                return Answered::Perhaps;
-            }
+        let Ok(Ok((status, bytes))) = answer.await else {
+            self.ledger.counts.lost.fetch_add(1, Relaxed);
+            return Answered::Perhaps;
         };
         // The time of the receipt: here it is in the hands of who revoked.
         let at = now();
@@ -344,13 +341,15 @@ impl Load {
                 self.ledger.receipt(&receipt, at);
                 return Answered::Receipt(receipt, body);
             }
+            // Done, but the answer has no body.
+            (204, _) => self.ledger.counts.signed_out.fetch_add(1, Relaxed),
             // Another revocation was first; or the bus or the database is away.
-            (204 | 401 | 404 | 409 | 503, _) => {}
+            (401 | 404 | 409 | 503, _) => self.ledger.counts.refused.fetch_add(1, Relaxed),
             (status, _) => {
                 self.ledger.violation(format!("{path} was answered {status}: {body}"));
+                0
             }
-        }
-        self.ledger.counts.without_receipt.fetch_add(1, Relaxed);
+        };
         Answered::Perhaps
     }
 

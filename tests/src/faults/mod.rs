@@ -66,9 +66,12 @@ pub struct Args {
     /// Leave out the beginning, in which every kind occurs once
     #[arg(long)]
     random_only: bool,
-    /// Where the logs go if there is a violation
-    #[arg(long, value_name = "DIR", default_value = "target/faults")]
-    logs: PathBuf,
+    /// Let the first edge go on allowing what it has cached for so many seconds while it is cut off
+    #[arg(long, value_name = "SECONDS")]
+    allow_cached: Option<u16>,
+    /// Where all processes' logs go; if absent, and there is a violation, to target/faults
+    #[arg(long, value_name = "DIR")]
+    logs: Option<PathBuf>,
 }
 
 /// Runs it; an error if there was a violation.
@@ -79,7 +82,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         "faults on {} edges and {} of each worker for {lasts} s; seed {seed}",
         args.edges, args.workers
     );
+    let cached = args
+        .allow_cached
+        .map(|seconds| ("gateway-1", vec![format!("--on-partition=allow-cached={seconds}")]));
     let options = Options {
+        flags: cached.into_iter().collect(),
         own_postgres: true,
         edges: Some(args.edges),
         workers: Some(args.workers),
@@ -109,14 +116,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     course.recover().await;
 
     let violations = course.summary(seed);
-    if violations > 0 {
-        keep_logs(&rig.world.stack.data().join("log"), &args.logs)?;
+    let logs = args.logs.or_else(|| (violations > 0).then(|| "target/faults".into()));
+    if let Some(logs) = &logs {
+        keep_logs(&rig.world.stack.data().join("log"), logs)?;
+        println!("logs        {}", logs.display());
     }
     drop((course, load));
     if let Ok(rig) = Arc::try_unwrap(rig) {
         rig.end().await;
     }
-    anyhow::ensure!(violations == 0, "{violations} violations; the logs are in {:?}", args.logs);
+    anyhow::ensure!(violations == 0, "{violations} violations");
     Ok(())
 }
 
@@ -172,6 +181,9 @@ impl Course {
         let mut missing = String::new();
         let well = timeout(RECOVERY, async {
             while let Err(what) = self.is_well().await {
+                if what != missing {
+                    self.say(now(), &format!("  not yet: {what}"));
+                }
                 missing = what;
                 sleep(Duration::from_millis(50)).await;
             }
@@ -193,7 +205,8 @@ impl Course {
         let failed = |error: anyhow::Error| format!("{error:#}");
         self.rig.world.all_ready().await.map_err(failed)?;
         self.load.look_up_ends().await.map_err(failed)?;
-        let receipt = self.load.revoke_one(0).await.map_err(failed)?.ok_or("no receipt")?;
+        let receipt =
+            self.load.revoke_one(0).await.map_err(failed)?.ok_or("there was no receipt")?;
         let edges = receipt.edges.total as usize;
         if !receipt.enforced || edges < self.load.edges() {
             return Err(format!("not every edge enforces: {receipt:?}"));
@@ -215,9 +228,11 @@ impl Course {
             of(&counts.unanswered),
         );
         println!(
-            "revocations {}, grants included; {} without a receipt",
+            "revocations {}, grants included; of these {} signed out, {} refused, {} without an answer",
             of(&counts.revocations),
-            of(&counts.without_receipt)
+            of(&counts.signed_out),
+            of(&counts.refused),
+            of(&counts.lost),
         );
         println!(
             "receipts    {} enforced, {} not enforced in time; slowest {} ms",

@@ -11,6 +11,8 @@ pub(super) struct NatsFilter {
     payload: usize,
     /// Whether that payload's message is lost.
     losing: bool,
+    /// How many messages were lost since somebody asked.
+    lost: u64,
 }
 
 impl NatsFilter {
@@ -37,12 +39,19 @@ impl NatsFilter {
                 let message = Message::of(&line);
                 self.payload = message.as_ref().map_or(0, |message| message.length + 2);
                 self.losing = message.is_some_and(|message| message.is_of(lost));
-                if !self.losing {
+                if self.losing {
+                    self.lost += 1;
+                } else {
                     arriving.extend(line);
                 }
             }
         }
         arriving
+    }
+
+    /// How many messages were lost since this was last asked.
+    pub(super) fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
     }
 }
 

@@ -7,6 +7,10 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -128,6 +132,7 @@ impl Condition {
 pub struct Proxy {
     address: SocketAddr,
     condition: watch::Sender<Condition>,
+    lost: Arc<AtomicU64>,
     serving: JoinHandle<()>,
 }
 
@@ -145,14 +150,22 @@ impl Proxy {
         let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         let condition = watch::Sender::new(Condition::default());
-        let serving = tokio::spawn(serve(listener, upstream, condition.subscribe()));
-        Ok(Self { address, condition, serving })
+        let lost = Arc::<AtomicU64>::default();
+        let link = Link { upstream, condition: condition.subscribe(), lost: lost.clone() };
+        let serving = tokio::spawn(serve(listener, link));
+        Ok(Self { address, condition, lost, serving })
     }
 
     /// Where it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many messages of single subjects were lost.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
     }
 
     /// Changes the state of the link.
@@ -166,13 +179,21 @@ impl Proxy {
     }
 }
 
-async fn serve(listener: TcpListener, upstream: Upstream, condition: watch::Receiver<Condition>) {
+/// What every connection knows of its link.
+#[derive(Clone)]
+struct Link {
+    upstream: Upstream,
+    condition: watch::Receiver<Condition>,
+    lost: Arc<AtomicU64>,
+}
+
+async fn serve(listener: TcpListener, link: Link) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 if let Ok((service, _)) = accepted {
-                    connections.spawn(carry(service, upstream.clone(), condition.clone()));
+                    connections.spawn(carry(service, link.clone()));
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -181,20 +202,19 @@ async fn serve(listener: TcpListener, upstream: Upstream, condition: watch::Rece
 }
 
 /// One connection, until either side closes it or the link is cut.
-async fn carry(service: TcpStream, upstream: Upstream, condition: watch::Receiver<Condition>) {
-    let is_cut = condition.borrow().cut;
+async fn carry(service: TcpStream, link: Link) {
+    let is_cut = link.condition.borrow().cut;
     if is_cut {
         return;
     }
-    let Ok((from_server, to_server)) = connect(&upstream).await else { return };
+    let Ok((from_server, to_server)) = connect(&link.upstream).await else { return };
     let _ = service.set_nodelay(true);
     let (from_service, to_service) = service.into_split();
-    let filter = || matches!(upstream, Upstream::Nats(_)).then(NatsFilter::default);
-    let mut cut = condition.clone();
+    let mut cut = link.condition.clone();
     tokio::select! {
         _ = cut.wait_for(|condition| condition.cut) => {}
-        () = pump(from_service, to_server, Way::Up, condition.clone(), filter()) => {}
-        () = pump(from_server, to_service, Way::Down, condition, filter()) => {}
+        () = pump(from_service, to_server, Way::Up, &link) => {}
+        () = pump(from_server, to_service, Way::Down, &link) => {}
     }
 }
 
@@ -221,17 +241,18 @@ async fn pump(
     mut from: impl AsyncRead + Unpin,
     to: impl AsyncWrite + Unpin,
     way: Way,
-    condition: watch::Receiver<Condition>,
-    filter: Option<NatsFilter>,
+    link: &Link,
 ) {
     let (under_way, arriving) = mpsc::channel(UNDER_WAY);
-    let seen = condition.clone();
+    let seen = link.condition.clone();
     let read = async move {
         let mut buffer = vec![0; CHUNK];
         let mut last_due = Instant::now();
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
             let late = match seen.borrow().lane(way).flow {
-                Flow::Delay(least, most) => least + (most - least).mul_f64(fastrand::f64()),
+                Flow::Delay(least, most) => {
+                    least + most.saturating_sub(least).mul_f64(fastrand::f64())
+                }
                 Flow::Pass | Flow::Hold | Flow::Drop => Duration::ZERO,
             };
             last_due = last_due.max(Instant::now() + late);
@@ -245,7 +266,7 @@ async fn pump(
     };
     tokio::select! {
         () = read => {}
-        () = write(arriving, to, way, condition, filter) => {}
+        () = write(arriving, to, way, link) => {}
     }
 }
 
@@ -253,10 +274,10 @@ async fn write(
     mut arriving: mpsc::Receiver<(Instant, Vec<u8>)>,
     mut to: impl AsyncWrite + Unpin,
     way: Way,
-    mut condition: watch::Receiver<Condition>,
-    mut filter: Option<NatsFilter>,
+    link: &Link,
 ) {
-    let mut healed = condition.clone();
+    let mut filter = matches!(link.upstream, Upstream::Nats(_)).then(NatsFilter::default);
+    let (mut condition, mut healed) = (link.condition.clone(), link.condition.clone());
     let mut lost_some = false;
     loop {
         let next = tokio::select! {
@@ -276,6 +297,7 @@ async fn write(
             Some((_, mut bytes)) => {
                 if let Some(filter) = &mut filter {
                     bytes = filter.pass(&bytes, lane.lost);
+                    link.lost.fetch_add(filter.take_lost(), Relaxed);
                 }
                 if to.write_all(&bytes).await.is_err() {
                     return;

@@ -75,9 +75,9 @@ impl Rig {
     }
 
     /// Does something with the link of a service to a server.
-    pub fn link(&self, service: &str, server: Server, act: impl FnOnce(&Proxy)) {
+    pub fn link<T>(&self, service: &str, server: Server, act: impl FnOnce(&Proxy) -> T) -> T {
         let parts = self.parts.lock();
-        act(parts.links.get(&(service.to_owned(), server)).expect("a link of the rig"));
+        act(parts.links.get(&(service.to_owned(), server)).expect("a link of the rig"))
     }
 
     /// Sets a process' wall clock this far before or behind the machine's, while it runs.

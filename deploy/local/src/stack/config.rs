@@ -34,7 +34,9 @@ pub enum DatabaseSource {
 /// Has the last word on how each child is started: told its name (`gateway-1`, `nats`…) and what
 /// would be run.
 #[derive(Clone)]
-pub struct Arrange(Arc<dyn Fn(&str, &mut Launch) + Send + Sync>);
+pub struct Arrange(Arc<Change>);
+
+type Change = dyn Fn(&str, &mut Launch) + Send + Sync;
 
 impl Arrange {
     /// From a function, which is called once for each child.
