@@ -151,6 +151,10 @@ const TABLE: &[Row] = &[
     Row("POST /v1/emergency/grants/{id}/revoke",       Strangers,             EndsGrant,              [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
     Row("POST /v1/emergency/grants/{id}/revoke",       Nobodys,               EndsGrant,              [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
 
+    // Of one's own tenant, and another's: `receipts`.
+    Row("GET /v1/receipts/{revision}",                 Nobodys,               Shows("receipt"),       [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
+    Row("GET /v1/edges",                               Nothing,               Shows("edges"),         [WHO_, WHO_, WHO_, DENY, OKAY, OKAY, OKAY]),
+
     Row("GET /v1/audit",                               Nothing,               Shows("entries"),       [WHO_, WHO_, WHO_, DENY, OKAY, OKAY, OKAY]),
 ];
 

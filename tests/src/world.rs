@@ -86,7 +86,10 @@ impl World {
             options.flags.into_iter().map(|(service, flags)| (service.to_owned(), flags)).collect();
         let stack = Stack::start(config).await?;
         let url = stack.database_url().context("the stack has a database")?;
+        // The services' own patience is short; a flow's is not.
         let pool = database::connect(url, 4)?;
+        let options = pool.options().clone().acquire_timeout(PATIENCE);
+        let pool = options.connect_lazy_with((*pool.connect_options()).clone());
         // Each request on a connection of its own: a test that kills a gateway should see that
         // gateway's state, not a pooled connection's.
         let http =
