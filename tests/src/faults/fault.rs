@@ -1,10 +1,17 @@
 //! What can go wrong, made to go wrong and mended again.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use local::process::Signal;
 use shared::subject::Subject;
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use super::{
     ledger::Ledger,
@@ -50,7 +57,7 @@ pub enum Fault {
     Mute(String, Subject),
     /// A process' wall clock is off by so many seconds.
     Clock(String, i64),
-    /// An edge is killed, and joins in the middle of very many revocations.
+    /// An edge is stopped in order, and joins in the middle of very many revocations.
     JoinInStorm(String),
 }
 
@@ -166,7 +173,8 @@ impl Fault {
                 rig.set_clock(name, 0)?;
             }
             Self::JoinInStorm(name) => {
-                rig.world.kill_for_good(name).await;
+                // In order, or all receipts would wait until it is fenced.
+                stack.stop_service(name).await;
                 lives.note();
                 storm(rig, load, name, lasts).await;
             }
@@ -214,22 +222,33 @@ async fn running(rig: &Rig, name: &str) -> anyhow::Result<()> {
     eventually(&format!("{name} runs"), || async { rig.world.stack.pid(name).is_some() }).await
 }
 
-/// Revocations without a pause by several admins, and an edge that is started among them.
-async fn storm(rig: &Rig, load: &Arc<Load>, edge: &str, lasts: Duration) {
+/// Revocations without a pause by several admins, and an edge that is started among them. Takes at
+/// most twice as long as `longest`.
+async fn storm(rig: &Rig, load: &Arc<Load>, edge: &str, longest: Duration) {
     const ADMINS: usize = 12;
+    const RECEIPTS: u64 = 40;
     let mut admins = JoinSet::new();
     for number in 0..ADMINS {
         let load = load.clone();
         admins.spawn(async move {
             loop {
                 // Some fail while everything else is broken as well: that is not looked at here.
-                let _ = load.revoke_one(number % load.edges()).await;
+                if !matches!(load.revoke_one(number % load.edges()).await, Ok(Some(_))) {
+                    sleep(Duration::from_millis(20)).await;
+                }
             }
         });
     }
-    sleep(lasts / 3).await;
+    let some = || async {
+        let until = load.ledger.counts.enforced.load(Relaxed) + RECEIPTS;
+        while load.ledger.counts.enforced.load(Relaxed) < until {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    // Fewer than that, if the system is too slow or too broken.
+    let _ = timeout(longest, some()).await;
     rig.world.stack.start_service(edge).await;
-    sleep(lasts * 2 / 3).await;
+    let _ = timeout(longest, some()).await;
 }
 
 impl fmt::Display for Link {
@@ -260,7 +279,9 @@ impl fmt::Display for Fault {
             Self::Deaf(edge) => write!(f, "{edge} hears no broadcast, but renews"),
             Self::Mute(edge, subject) => write!(f, "every {} of {edge} is lost", subject.path()),
             Self::Clock(name, seconds) => write!(f, "wall clock of {name} {seconds:+} s off"),
-            Self::JoinInStorm(edge) => write!(f, "kill -9 {edge}, which joins in a storm"),
+            Self::JoinInStorm(edge) => {
+                write!(f, "stop {edge}, which joins again in a storm of revocations")
+            }
         }
     }
 }
