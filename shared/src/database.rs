@@ -12,7 +12,7 @@ use std::{net::SocketAddr, str::FromStr as _, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{
-    PgPool, Postgres,
+    Connection as _, PgPool, Postgres,
     migrate::MigrateError,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -53,8 +53,21 @@ pub fn connect(url: &SecretString, connections: u32) -> Result<PgPool, sqlx::Err
     Ok(PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(2))
+        // Asking costs a round trip: only what has not been used for a while may be dead.
+        .test_before_acquire(false)
+        .before_acquire(|connection, known| {
+            Box::pin(async move {
+                if known.idle_for > TRUSTED {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_lazy_with(options))
 }
+
+/// A connection that was used so recently is not asked whether it lives.
+const TRUSTED: Duration = Duration::from_millis(500);
 
 /// Brings the schema up to date.
 pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {

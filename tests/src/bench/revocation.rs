@@ -73,7 +73,7 @@ struct Latency {
 /// Both in a second.
 struct Renewals {
     edges: usize,
-    renewals: f64,
+    asked: f64,
     statements: f64,
 }
 
@@ -232,7 +232,7 @@ async fn renewals(stage: &Stage, edges: usize) -> anyhow::Result<Renewals> {
     let per_second = |before: i64, after: i64| (after - before) as f64 / seconds;
     Ok(Renewals {
         edges,
-        renewals: per_second(renewals, more_renewals),
+        asked: per_second(renewals, more_renewals),
         statements: per_second(commits, more_commits) - BEATS,
     })
 }
@@ -366,8 +366,8 @@ impl Report {
             "renewals per second", "renewals", "statements", "each"
         );
         for row in &self.renewals {
-            let each = row.renewals / row.statements;
-            let (renewals, statements) = (row.renewals, row.statements);
+            let each = row.asked / row.statements;
+            let (renewals, statements) = (row.asked, row.statements);
             println!(
                 "{:<34}{renewals:>10.0}{statements:>10.1}{each:>10.1}",
                 format!("{} edges", row.edges)
