@@ -15,6 +15,8 @@
 //! - Clocks go in steps of the margin. An edge's may be one step behind a worker's.
 
 mod after;
+mod at_edge;
+mod at_worker;
 mod broken;
 mod fair;
 mod moves;

@@ -207,3 +207,13 @@ const fn can_repeat(message: &Message) -> bool {
             | Message::Fencing { .. }
     )
 }
+
+pub(super) const fn is_of_join(message: &Message) -> bool {
+    matches!(
+        message,
+        Message::Join { .. }
+            | Message::Inserted { .. }
+            | Message::HeadRead { .. }
+            | Message::Joined { .. }
+    )
+}

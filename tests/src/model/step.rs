@@ -60,10 +60,10 @@ impl fmt::Display for Step {
             Self::Press(k) => write!(f, "edges that miss change {k} must apply it"),
             Self::Poll(i) => write!(f, "edge {i} does what is due"),
             Self::Handle(i, m, again) => {
-                write!(f, "a worker takes {m:?} of edge {i}{}", once_more(*again))
+                write!(f, "a worker takes {m} of edge {i}{}", once_more(*again))
             }
-            Self::Arrive(i, m, again) => write!(f, "edge {i} receives {m:?}{}", once_more(*again)),
-            Self::RollBack(i, m) => write!(f, "{m:?} of edge {i} is rolled back"),
+            Self::Arrive(i, m, again) => write!(f, "edge {i} receives {m}{}", once_more(*again)),
+            Self::RollBack(i, m) => write!(f, "{m} of edge {i} is rolled back"),
             Self::Beacon(i, h) => write!(f, "edge {i} hears a beacon with head no. {h}"),
             Self::JoinFails(i) => write!(f, "edge {i} gets no answer to its join"),
             Self::Restart(i) => write!(f, "edge {i} starts anew"),

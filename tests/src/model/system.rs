@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeSet,
+    fmt,
     hash::{DefaultHasher, Hash, Hasher},
     rc::Rc,
     time::Duration,
@@ -111,6 +112,46 @@ pub(super) enum Message {
     Leave { life: usize },
     /// A fence that checked its condition and waits for the lock: the wrong order.
     Fencing { life: usize },
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Join { sent_at } => write!(f, "the join of {sent_at}"),
+            Self::Inserted { life, sent_at } => {
+                write!(f, "the join of {sent_at}, inserted as life {life}")
+            }
+            Self::HeadRead { head, sent_at } => {
+                write!(f, "the join of {sent_at}, with head {head} and no row yet")
+            }
+            Self::Joined { life, sent_at, head } => {
+                write!(f, "the answer to the join of {sent_at}: life {life}, head {head}")
+            }
+            Self::Renew { life, sent_at, applied } => {
+                write!(f, "the renewal of {sent_at} of life {life}, applied {applied}")
+            }
+            Self::Renewing { life, sent_at, applied, head } => {
+                write!(
+                    f,
+                    "the renewal of {sent_at} of life {life}, applied {applied}, in its transaction with head {head}"
+                )
+            }
+            Self::Renewed { life, sent_at, answer, head, .. } => {
+                write!(
+                    f,
+                    "the answer to the renewal of {sent_at} of life {life}: {answer:?}, head {head}"
+                )
+            }
+            Self::Since { after } => write!(f, "the fetch of what came after {after}"),
+            Self::Missed { after, head, entries } => {
+                let count = entries.iter().flatten().count();
+                write!(f, "{count} entries after {after}, head {head}")
+            }
+            Self::Broadcast { revision, whom } => write!(f, "the entry {revision} about {whom:?}"),
+            Self::Leave { life } => write!(f, "the end of life {life}"),
+            Self::Fencing { life } => write!(f, "the fence of life {life} that waits"),
+        }
+    }
 }
 
 /// How a renewal went.
