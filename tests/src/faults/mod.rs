@@ -41,7 +41,7 @@ use self::{
 use crate::Options;
 
 /// After its faults have ended, everything has to be well again within this time.
-const RECOVERY: Duration = Duration::from_secs(30);
+const RECOVERY: Duration = Duration::from_mins(1);
 /// The length of the grants whose end by time is watched.
 const SHORT_GRANT: Duration = Duration::from_secs(5);
 
