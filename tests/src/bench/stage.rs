@@ -3,7 +3,6 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::Command,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -64,7 +63,7 @@ pub(super) struct Usage {
 
 impl Stage {
     pub(super) async fn set() -> anyhow::Result<Self> {
-        let program = build_worker()?;
+        let program = worker()?;
         let dir = scratch::dir("bench-")?;
         let worker_name = Identity::SessionWorker.name().to_owned();
         let users = [
@@ -198,19 +197,17 @@ impl Usage {
     }
 }
 
-/// Builds what is measured as this program was built, so that it is never an old one.
-fn build_worker() -> anyhow::Result<PathBuf> {
-    eprintln!("building session-worker …");
-    let mut build = Command::new("cargo");
-    build.args(["build", "--quiet", "--package", "session-worker"]);
-    if !cfg!(debug_assertions) {
-        build.arg("--release");
-    }
-    build.current_dir(env!("CARGO_MANIFEST_DIR")).env("SQLX_OFFLINE", "true");
-    anyhow::ensure!(build.status()?.success(), "session-worker does not build");
+/// What is measured lies where this program was built.
+fn worker() -> anyhow::Result<PathBuf> {
     let own = env::current_exe()?;
     let dir = own.parent().context("this program lies in a folder")?;
-    Ok(dir.join("session-worker"))
+    let worker = dir.join("session-worker");
+    anyhow::ensure!(
+        worker.exists(),
+        "{} is missing: run `cargo build --release` first",
+        worker.display()
+    );
+    Ok(worker)
 }
 
 /// One key for all edges and askers: the server's permissions are not what is measured.
