@@ -146,17 +146,19 @@ impl Revocations {
                 () = finished.cancelled() => return Ok(()),
                 () = begun => {}
             }
-            if let Err(error) = self.look_again(&mut reread_at).await {
+            let pause = self.look_again(&mut reread_at).await.unwrap_or_else(|error| {
                 error!(%error, "receipts wait for the database");
-            }
+                REREAD
+            });
             tokio::select! {
                 () = finished.cancelled() => return Ok(()),
-                () = tokio::time::sleep(STANDBY) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
 
-    async fn look_again(&self, reread_at: &mut Monotonic) -> Result<(), sqlx::Error> {
+    /// Says after how long to look once more.
+    async fn look_again(&self, reread_at: &mut Monotonic) -> Result<Duration, sqlx::Error> {
         let now = self.clock.monotonic();
         let missing = self.receipts.missing(now, PATIENCE);
         if missing.standby {
@@ -172,7 +174,7 @@ impl Revocations {
             self.receipts.read(self.clock.monotonic(), &read.edges);
             *reread_at = self.clock.monotonic().plus(REREAD);
         }
-        Ok(())
+        Ok(if missing.standby { STANDBY } else { PATIENCE / 2 })
     }
 
     /// Hears every edge's acks until nobody waits for a receipt any more.

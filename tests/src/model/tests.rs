@@ -30,12 +30,6 @@ fn the_same_worlds_keep_the_promise_with_every_rule_whole() {
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "slow without optimisation: tests/run runs it in release")]
-fn the_promise_holds_in_small_worlds() {
-    super::run(false).expect("the promise holds");
-}
-
-#[test]
 fn nothing_ends_late_or_far_too_early_by_the_servers_clock() {
     assert_eq!(search(Keeping::Rules, 5), (7_776, None));
 }
