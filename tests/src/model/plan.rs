@@ -154,6 +154,7 @@ const LARGE: &[Scope] = &[
         name: "the database fails over, read late",
         changes: TWO_USERS,
         failovers: 1,
+        lives: 1,
         time: 1,
         may: &[May::Beacon, May::ReadLate],
         ..JOINED
@@ -167,9 +168,9 @@ const LARGE: &[Scope] = &[
         ..JOINED
     },
     Scope {
-        name: "allowing while cut off, more time",
+        name: "allowing while cut off, and starting anew",
         allow_cached: 1,
-        time: 4,
+        time: 3,
         restarts: 1,
         may: &[May::Beacon],
         ..JOINED
