@@ -35,7 +35,8 @@ impl Revocations {
         let (head, server_time) = store::head(&self.pool).await.map_err(failed)?;
         info!(edge = %request.edge, region = request.region, %incarnation, %head, "edge joined");
         let ttl_ms = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
-        Ok(Joined { incarnation, head, ttl_ms, server_time })
+        let allow_cached_ms = request.allow_cached_ms;
+        Ok(Joined { incarnation, head, ttl_ms, allow_cached_ms, server_time })
     }
 
     /// W2, together with all others that ask at nearly the same time.

@@ -114,6 +114,8 @@ struct Membership {
     incarnation: Incarnation,
     ttl: Duration,
     until: Monotonic,
+    /// How long to go on allowing what is cached after that.
+    allow_cached: Duration,
     /// The timeline at the join.
     timeline: u32,
     renew_at: Monotonic,
@@ -184,7 +186,8 @@ impl Edge {
     /// decision begins at `now`.
     #[must_use]
     pub fn verdict(&self, now: Monotonic, snapshot: &Snapshot) -> Verdict {
-        match self.time_within(now, self.limits.allow_cached) {
+        let allow_cached = self.membership.map_or(Duration::ZERO, |m| m.allow_cached);
+        match self.time_within(now, allow_cached) {
             None => Verdict::Fenced,
             Some(_) if !self.is_current(snapshot) => Verdict::Stale,
             Some(server_time) => Verdict::Current(server_time),
@@ -267,6 +270,9 @@ impl Edge {
             incarnation: reply.incarnation,
             ttl,
             until: sent_at.plus(ttl),
+            // Never longer than the workers know.
+            allow_cached: Duration::from_millis(reply.allow_cached_ms.into())
+                .min(self.limits.allow_cached),
             timeline: reply.head.timeline,
             renew_at: if ask_again { now } else { sent_at.plus(ttl / 3) },
         });

@@ -38,6 +38,10 @@ pub struct Joined {
     pub head: Revision,
     /// Length of the lease in milliseconds.
     pub ttl_ms: u64,
+    /// How long the edge may go on allowing after its lease, as its row has it: workers that know
+    /// nothing of it wait for nothing of it.
+    #[serde(default)]
+    pub allow_cached_ms: u32,
     /// The database's clock when the head was read.
     pub server_time: Timestamp,
 }

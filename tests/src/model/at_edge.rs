@@ -74,6 +74,8 @@ impl Model {
                     incarnation: incarnation(life),
                     head,
                     ttl_ms,
+                    allow_cached_ms: u32::try_from(u64::from(self.scope.allow_cached) * millis())
+                        .unwrap_or(u32::MAX),
                     server_time: server_time(sent_at),
                 };
                 self.drive(system, i, |edge, now| edge.joined(now, sent_at, &reply));

@@ -163,6 +163,7 @@ impl World {
             incarnation: Incarnation(id(life)),
             head: revision(head),
             ttl_ms: LEASE_MS,
+            allow_cached_ms: 0,
             server_time: Timestamp::from_micros(0),
         };
         self.cache.update(|rules| rules.joined(now, now, &joined));

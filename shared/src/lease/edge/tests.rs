@@ -44,6 +44,7 @@ fn joined(n: u128, head: u64) -> Joined {
         incarnation: life(n),
         head: rev(head),
         ttl_ms: 3_000,
+        allow_cached_ms: 0,
         server_time: Timestamp::from_micros(1_000_000_000),
     }
 }
@@ -187,12 +188,22 @@ fn an_edge_that_may_allow_while_cut_off_does_so_for_what_is_current_and_cached()
     let allow_cached = Duration::from_secs(2);
     let mut edge = Edge::new(Limits { allow_cached, ..Limits::default() });
     edge.poll(at(0));
-    edge.joined(at(1), at(0), &joined(1, 10));
+    edge.joined(at(1), at(0), &Joined { allow_cached_ms: 9_000, ..joined(1, 10) });
     edge.heard(at(5), &broadcast(11, vec![entry(11, 1)]));
     assert!(is_current(&edge, 4_999, &snapshot(11, 1)));
     assert_eq!(edge.verdict(at(4_999), &snapshot(10, 1)), Verdict::Stale);
     assert_eq!(edge.server_time(at(3_000)), None, "it loads nothing any more");
     assert_eq!(edge.verdict(at(5_000), &snapshot(11, 1)), Verdict::Fenced);
+}
+
+#[test]
+fn an_edge_allows_no_longer_while_cut_off_than_the_workers_know() {
+    let allow_cached = Duration::from_mins(1);
+    let mut edge = Edge::new(Limits { allow_cached, ..Limits::default() });
+    edge.poll(at(0));
+    edge.joined(at(1), at(0), &Joined { allow_cached_ms: 2_000, ..joined(1, 10) });
+    assert!(is_current(&edge, 4_999, &snapshot(10, 1)));
+    assert_eq!(edge.verdict(at(5_000), &snapshot(10, 1)), Verdict::Fenced);
 }
 
 #[test]
