@@ -7,7 +7,7 @@ mod revocation;
 mod stage;
 mod usage;
 
-/// What to measure.
+/// What to measure. The services have to be built in the same profile before.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// From a revocation to its receipt, and what it costs.

@@ -23,6 +23,10 @@ impl Timings {
         self.quantile(0.5)
     }
 
+    pub(super) fn slowest(&self) -> Option<Duration> {
+        self.0.iter().max().copied()
+    }
+
     pub(super) fn p99(&self) -> Duration {
         self.quantile(0.99)
     }

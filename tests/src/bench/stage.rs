@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
 use local::{
     nats::Nats,
     postgres::Postgres,
@@ -34,6 +33,8 @@ const USER: &str = "edges";
 const TENANTS: u64 = 16;
 /// Sessions to be revoked have ids from here on, those that ask for it below.
 const VICTIMS: u64 = 1 << 40;
+/// Users made in one statement, which takes well below the time-out.
+const AT_ONCE: usize = 5_000;
 
 /// The servers, and what was put into the database.
 pub(super) struct Stage {
@@ -132,40 +133,36 @@ impl Stage {
 
     /// Makes users with two sessions each: one that asks, and one that it revokes.
     pub(super) async fn victims(&self, count: usize) -> anyhow::Result<Vec<Victim>> {
-        let count = count as u64;
-        let first = self.users.fetch_add(count, Ordering::Relaxed);
-        let last = first + count - 1;
-        let mut tx = self.pool.begin().await?;
-        let users = "INSERT INTO users (id, tenant_id, email, name, role)
-                     SELECT lpad(to_hex(n), 32, '0')::uuid, lpad(to_hex(n % $3), 32, '0')::uuid,
-                            n || '@bench.test', 'User ' || n, 'member'
-                     FROM generate_series($1, $2) n";
-        let sessions = "INSERT INTO sessions (id, tenant_id, user_id, token_hash, methods,
-                            idle_seconds, expires_at)
-                        SELECT lpad(to_hex(id), 32, '0')::uuid, lpad(to_hex(n % $3), 32, '0')::uuid,
-                               lpad(to_hex(n), 32, '0')::uuid, decode(lpad(to_hex(id), 64, '0'), 'hex'),
-                               '{password}', 3600, clock_timestamp() + interval '12 hours'
-                        FROM generate_series($1, $2) n, LATERAL (VALUES (n), (n + $4)) ids (id)";
-        sqlx::query(users)
-            .bind(signed(first))
-            .bind(signed(last))
-            .bind(signed(TENANTS))
-            .execute(&mut *tx)
-            .await?;
-        sqlx::query(sessions)
-            .bind(signed(first))
-            .bind(signed(last))
-            .bind(signed(TENANTS))
-            .bind(signed(VICTIMS))
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
+        let first = self.users.fetch_add(count as u64, Ordering::Relaxed);
+        let all: Vec<_> = (first..).take(count).collect();
+        for some in all.chunks(AT_ONCE) {
+            self.make_users(some).await?;
+        }
         sqlx::raw_sql("ANALYZE users, sessions").execute(&self.pool).await?;
         let victim = |n: u64| Victim {
             caller: token_hash(n),
             session: SessionId(Uuid::from_u128(u128::from(n + VICTIMS))),
         };
-        Ok((first..=last).map(victim).collect())
+        Ok(all.into_iter().map(victim).collect())
+    }
+
+    async fn make_users(&self, numbers: &[u64]) -> anyhow::Result<()> {
+        let numbers: Vec<_> = numbers.iter().copied().map(signed).collect();
+        let users = "INSERT INTO users (id, tenant_id, email, name, role)
+                     SELECT lpad(to_hex(n), 32, '0')::uuid, lpad(to_hex(n % $2), 32, '0')::uuid,
+                            n || '@bench.test', 'User ' || n, 'member'
+                     FROM unnest($1::bigint[]) n";
+        let sessions = "INSERT INTO sessions (id, tenant_id, user_id, token_hash, methods,
+                            idle_seconds, expires_at)
+                        SELECT lpad(to_hex(id), 32, '0')::uuid, lpad(to_hex(n % $2), 32, '0')::uuid,
+                               lpad(to_hex(n), 32, '0')::uuid, decode(lpad(to_hex(id), 64, '0'), 'hex'),
+                               '{password}', 3600, clock_timestamp() + interval '12 hours'
+                        FROM unnest($1::bigint[]) n, LATERAL (VALUES (n), (n + $3)) ids (id)";
+        let users = sqlx::query(users).bind(&numbers).bind(signed(TENANTS));
+        users.execute(&self.pool).await?;
+        let sessions = sqlx::query(sessions).bind(&numbers).bind(signed(TENANTS));
+        sessions.bind(signed(VICTIMS)).execute(&self.pool).await?;
+        Ok(())
     }
 
     /// How many lives of edges may be deciding, as the database has it.
@@ -199,9 +196,7 @@ impl Usage {
 
 /// What is measured lies where this program was built.
 fn worker() -> anyhow::Result<PathBuf> {
-    let own = env::current_exe()?;
-    let dir = own.parent().context("this program lies in a folder")?;
-    let worker = dir.join("session-worker");
+    let worker = env::current_exe()?.with_file_name(Identity::SessionWorker.name());
     anyhow::ensure!(
         worker.exists(),
         "{} is missing: run `cargo build --release` first",
