@@ -133,7 +133,9 @@ fn now() -> Monotonic {
 async fn round_trips(stage: &Stage, samples: usize) -> anyhow::Result<Timings> {
     let (asker, echo) = (stage.raw_bus().await?, stage.raw_bus().await?);
     let mut requests = echo.subscribe("bench.echo").await?;
-    echo.flush().await?;
+    // Once it has heard itself, the server knows of its subscription.
+    echo.publish("bench.echo", "".into()).await?;
+    requests.next().await.context("the server took the subscription")?;
     let answers = tokio::spawn(async move {
         while let Some(request) = requests.next().await {
             if let Some(inbox) = request.reply {
