@@ -52,6 +52,7 @@ pub fn connect(url: &SecretString, connections: u32) -> Result<PgPool, sqlx::Err
             // Every query goes by an index, whatever its parameters; planning each anew costs more
             // than running it.
             ("plan_cache_mode", "force_generic_plan"),
+            ("jit", "off"),
         ]);
     Ok(PgPoolOptions::new()
         .max_connections(connections)
