@@ -40,6 +40,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const REREAD: Duration = Duration::from_millis(100);
 /// How often it is asked what a standby has, while somebody waits for it alone.
 const STANDBY: Duration = Duration::from_millis(5);
+/// How long the database may take: a host that vanished does not answer at all.
+const DATABASE: Duration = Duration::from_secs(2);
 /// What is left of the asker's time for the answer to arrive.
 const ANSWER: Duration = Duration::from_millis(500);
 
@@ -146,7 +148,8 @@ impl Revocations {
                 () = finished.cancelled() => return Ok(()),
                 () = begun => {}
             }
-            let pause = self.look_again(&mut reread_at).await.unwrap_or_else(|error| {
+            let looked = tokio::time::timeout(DATABASE, self.look_again(&mut reread_at)).await;
+            let pause = looked.unwrap_or(Err(sqlx::Error::PoolTimedOut)).unwrap_or_else(|error| {
                 error!(%error, "receipts wait for the database");
                 REREAD
             });

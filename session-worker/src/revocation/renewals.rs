@@ -17,6 +17,8 @@ use crate::batch::{self, Queue, Waiting};
 
 /// How long a renewal waits for others.
 const GATHER: Duration = Duration::from_millis(20);
+/// How long the database may take: a host that vanished does not answer at all.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Most renewals that wait.
 const MOST: usize = 10_000;
 
@@ -53,7 +55,8 @@ impl Renewals {
 
     async fn renew(&self, batch: Vec<Waiting<Renew, Renewed>>) {
         let asked = one_per_life(batch.iter().map(|waiting| &waiting.request));
-        let renewed = store::renew(&self.pool, &asked).await.map_err(failed);
+        let renewed = tokio::time::timeout(PATIENCE, store::renew(&self.pool, &asked)).await;
+        let renewed = renewed.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(failed);
         let renewed = renewed.map(|renewed| {
             asked.iter().map(life).zip(renewed).collect::<BTreeMap<Life, Renewed>>()
         });

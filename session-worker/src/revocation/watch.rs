@@ -59,7 +59,8 @@ impl Revocations {
                 () = stop.cancelled() => return Ok(()),
                 _ = due.tick() => {}
             }
-            match store::prune(&self.receipt_pool, KEEP).await {
+            let pruned = tokio::time::timeout(PRUNE, store::prune(&self.receipt_pool, KEEP)).await;
+            match pruned.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(0) => {}
                 Ok(rows) => info!(rows, "deleted what is older than 30 days"),
                 Err(error) => warn!(%error, "old rows not deleted"),

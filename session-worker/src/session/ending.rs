@@ -16,7 +16,7 @@ use shared::{
     },
     id::{SessionId, UserId},
     message::{
-        Caller,
+        Caller, WITH_RECEIPT,
         revocation::{Cause, Entry, Receipt},
     },
     refusal::Refusal,
@@ -30,7 +30,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, Span, info_span, warn};
+use tracing::{Instrument as _, Span, error, info_span, warn};
 
 use super::store::{self, Ending};
 use crate::{
@@ -182,7 +182,16 @@ impl Ender {
                     } => {}
                 }
             }
-            later = self.end(batch).await;
+            batch.retain(Waiting::is_wanted);
+            if batch.is_empty() {
+                continue;
+            }
+            // Longer nobody waits. What was committed and not broadcast is found by the beacon.
+            let ended = tokio::time::timeout(WITH_RECEIPT, self.end(batch)).await;
+            later = ended.unwrap_or_else(|_| {
+                error!("sessions not ended in time: the database does not answer");
+                Vec::new()
+            });
         }
     }
 
