@@ -22,6 +22,7 @@ use shared::{
 use tokio::task::JoinSet;
 
 pub use self::config::Config;
+use self::store::KINDS;
 
 /// How long the last messages may take to go out.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -36,7 +37,9 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
         let stop = context.stop.clone();
         tasks.spawn(database::serve_health(listen, stop, bus.clone(), pool.clone()));
     }
-    tasks.spawn(watch::watch(bus.clone(), pool.clone(), context.stop.clone()));
+    for kind in KINDS {
+        tasks.spawn(watch::watch(bus.clone(), pool.clone(), kind, context.stop.clone()));
+    }
     let result = runtime::until_first_ends(&context.stop, tasks).await;
     bus.flush(FLUSH).await;
     pool.close().await;

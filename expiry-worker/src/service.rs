@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use shared::{bus::Bus, id::GrantId, message::grant::ExpireGrant, refusal::Refusal, trace};
+use shared::{
+    bus::Bus,
+    id::{GrantId, UserId},
+    message::{grant::ExpireGrant, mfa::Deadline},
+    refusal::Refusal,
+    trace,
+};
 use tracing::{Instrument as _, debug, info_span};
 
 use crate::store::{Kind, Timer};
@@ -29,6 +35,11 @@ async fn send(bus: &Bus, timer: &Timer) -> Result<(), Refusal> {
             let request = ExpireGrant { grant_id: GrantId(timer.subject_id) };
             let reply = bus.request_within(&request, DEADLINE).await?;
             debug!(ended = reply.ended, "grant was due");
+        }
+        Kind::MfaDeadline => {
+            let request = Deadline { user_id: UserId(timer.subject_id) };
+            let reply = bus.request_within(&request, DEADLINE).await?;
+            debug!(enforced = reply.enforced, "second factor was due");
         }
     }
     Ok(())

@@ -15,6 +15,8 @@ pub(crate) const CLAIM: Duration = Duration::from_secs(10);
 pub(crate) enum Kind {
     /// The time of a grant is over.
     GrantExpiry,
+    /// The time to set up a second factor is over.
+    MfaDeadline,
 }
 
 impl Kind {
@@ -22,12 +24,21 @@ impl Kind {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::GrantExpiry => "grant-expiry",
+            Self::MfaDeadline => "mfa-deadline",
+        }
+    }
+
+    /// Who acts on it.
+    pub(crate) const fn owner(self) -> &'static str {
+        match self {
+            Self::GrantExpiry => "grant-worker",
+            Self::MfaDeadline => "session-worker",
         }
     }
 }
 
 /// The kinds that this version knows; it leaves others to a newer one.
-const KINDS: [Kind; 1] = [Kind::GrantExpiry];
+pub(crate) const KINDS: [Kind; 2] = [Kind::GrantExpiry, Kind::MfaDeadline];
 
 /// A timer that is due.
 #[derive(Debug)]
@@ -37,23 +48,27 @@ pub(crate) struct Timer {
     pub(crate) traceparent: Option<String>,
 }
 
-/// Claims at most `limit` timers that are due, the most overdue first. Replicas never get the
+/// Claims at most `limit` timers of a kind that are due, the most overdue first. Replicas never get the
 /// same one while a claim holds.
 ///
 /// The time of the statement, unlike `clock_timestamp()`, lets the index bound the search.
 #[instrument(level = "debug", skip_all, name = "timer.claim")]
-pub(crate) async fn claim(pool: &PgPool, limit: usize) -> Result<Vec<Timer>, sqlx::Error> {
+pub(crate) async fn claim(
+    pool: &PgPool,
+    kind: Kind,
+    limit: usize,
+) -> Result<Vec<Timer>, sqlx::Error> {
     sqlx::query_as!(
         Timer,
         r#"WITH due AS (
                SELECT kind, subject_id FROM timers
-               WHERE kind = ANY($1) AND due_at <= statement_timestamp()
+               WHERE kind = $1 AND due_at <= statement_timestamp()
                  AND (claimed_until IS NULL OR claimed_until <= statement_timestamp())
                ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
            UPDATE timers SET claimed_until = clock_timestamp() + make_interval(secs => $3)
            FROM due WHERE timers.kind = due.kind AND timers.subject_id = due.subject_id
            RETURNING timers.kind AS "kind: Kind", timers.subject_id, timers.traceparent"#,
-        &names(),
+        kind.as_str(),
         i64::try_from(limit).unwrap_or(i64::MAX),
         CLAIM.as_secs_f64(),
     )
@@ -61,22 +76,18 @@ pub(crate) async fn claim(pool: &PgPool, limit: usize) -> Result<Vec<Timer>, sql
     .await
 }
 
-/// How long until the next timer that nobody has claimed is due; zero if one is due now.
+/// How long until the next timer of a kind that nobody has claimed is due; zero if one is due now.
 #[instrument(level = "debug", skip_all, name = "timer.next")]
-pub(crate) async fn until_next(pool: &PgPool) -> Result<Option<Duration>, sqlx::Error> {
+pub(crate) async fn until_next(pool: &PgPool, kind: Kind) -> Result<Option<Duration>, sqlx::Error> {
     let seconds = sqlx::query_scalar!(
         r#"SELECT extract(epoch FROM due_at - statement_timestamp())::float8 AS "seconds!"
            FROM timers
-           WHERE kind = ANY($1) AND (claimed_until IS NULL OR claimed_until <= statement_timestamp())
+           WHERE kind = $1 AND (claimed_until IS NULL OR claimed_until <= statement_timestamp())
            ORDER BY due_at LIMIT 1"#,
-        &names(),
+        kind.as_str(),
     )
     .fetch_optional(pool)
     .await?;
     Ok(seconds
         .map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)))
-}
-
-fn names() -> Vec<String> {
-    KINDS.into_iter().map(|kind| kind.as_str().to_owned()).collect()
 }

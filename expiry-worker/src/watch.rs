@@ -1,4 +1,5 @@
-//! Watching the timers: claim what is due, tell the owners, sleep until the next.
+//! Watching the timers of one kind: claim what is due, tell the owner, sleep until the next. Each
+//! kind has its own watch, so that an owner that is away holds up no other's.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,10 +12,10 @@ use tracing::{error, warn};
 use crate::{
     outage::Outage,
     service,
-    store::{self, Timer},
+    store::{self, Kind, Timer},
 };
 
-/// At most this many owners are asked at once. No more are claimed than can be asked, so no
+/// At most this many requests are under way at once. No more are claimed than can be asked, so no
 /// claim runs out while a timer stands in line.
 const AT_ONCE: u32 = 32;
 /// Longest sleep: a new timer that is due before all others is seen after this at the latest.
@@ -25,21 +26,28 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(5);
 struct Watch {
     bus: Bus,
     pool: PgPool,
+    kind: Kind,
     places: Arc<Semaphore>,
     fired: TaskTracker,
     database: Outage,
-    owners: Arc<Outage>,
+    owner: Arc<Outage>,
 }
 
-/// Fires timers until `stop` is cancelled, then waits for the answers to what was sent.
-pub(crate) async fn watch(bus: Bus, pool: PgPool, stop: CancellationToken) -> anyhow::Result<()> {
+/// Fires timers of a kind until `stop` is cancelled, then waits for the answers to what was sent.
+pub(crate) async fn watch(
+    bus: Bus,
+    pool: PgPool,
+    kind: Kind,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let watch = Watch {
         bus,
         pool,
+        kind,
         places: Arc::new(Semaphore::new(AT_ONCE as usize)),
         fired: TaskTracker::new(),
         database: Outage::of("database"),
-        owners: Arc::new(Outage::of("grant-worker")),
+        owner: Arc::new(Outage::of(kind.owner())),
     };
     let turns = async {
         loop {
@@ -66,22 +74,22 @@ impl Watch {
         if !self.bus.is_connected() {
             return LONGEST_SLEEP;
         }
-        // Owners that are away are tried with one timer at a time; the others stay free, to be
-        // claimed as soon as the owners are back.
-        let owners_away = self.owners.is_on();
-        let limit = if owners_away { 1 } else { self.places.available_permits() };
-        let sleep = match store::claim(&self.pool, limit).await {
+        // An owner that is away is tried with one timer at a time; the others stay free, to be
+        // claimed as soon as it is back.
+        let owner_away = self.owner.is_on();
+        let limit = if owner_away { 1 } else { self.places.available_permits() };
+        let sleep = match store::claim(&self.pool, self.kind, limit).await {
             Ok(timers) => {
                 let more = timers.len() == limit;
                 for timer in timers {
                     self.fire(timer);
                 }
-                if owners_away {
-                    Ok(self.owners.pause())
+                if owner_away {
+                    Ok(self.owner.pause())
                 } else if more {
                     Ok(Duration::ZERO)
                 } else {
-                    store::until_next(&self.pool).await.map(sleep_until)
+                    store::until_next(&self.pool, self.kind).await.map(sleep_until)
                 }
             }
             Err(error) => Err(error),
@@ -102,12 +110,12 @@ impl Watch {
     /// claim runs out.
     fn fire(&self, timer: Timer) {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
-        let (bus, owners) = (self.bus.clone(), Arc::clone(&self.owners));
+        let (bus, owner) = (self.bus.clone(), Arc::clone(&self.owner));
         self.fired.spawn(async move {
             let (kind, subject) = (timer.kind.as_str(), timer.subject_id);
             match service::fire(&bus, timer).await {
-                Ok(()) => owners.worked(),
-                Err(refusal) if refusal.code == Code::Unavailable => owners.failed(&refusal),
+                Ok(()) => owner.worked(),
+                Err(refusal) if refusal.code == Code::Unavailable => owner.failed(&refusal),
                 Err(refusal) => error!(kind, %subject, %refusal, "timer not taken"),
             }
             drop(place);

@@ -1,6 +1,6 @@
 //! Options of session-worker.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
 use shared::{
@@ -12,7 +12,11 @@ use shared::{
 
 /// Accounts, sign-in, sessions, and the broadcast of revocations to every edge.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "session-worker", version)]
+#[command(
+    name = "session-worker",
+    version,
+    after_help = "`session-worker operator --help` is for what the operator does beside the API."
+)]
 pub struct Config {
     /// Length of an edge's lease, in milliseconds. A row never gets a shorter one than it had.
     #[arg(long, env = "BREAKGLASS_LEASE_MS", default_value_t = 3_000, value_parser = clap::value_parser!(u32).range(500..=60_000))]
@@ -32,6 +36,13 @@ pub struct Config {
     /// Threads for password hashing; 0: one for each core but one.
     #[arg(long, env = "BREAKGLASS_HASHING_THREADS", default_value_t = 0)]
     pub hashing_threads: usize,
+    /// File with the keys that seal the shared secrets of authenticator apps: a line each, the one that
+    /// seals first. `session-worker operator new-key` makes a line.
+    #[arg(long, env = "BREAKGLASS_SECRET_KEYS")]
+    pub secret_keys: PathBuf,
+    /// File with passwords that may not be set, one a line, besides the list that is built in.
+    #[arg(long, env = "BREAKGLASS_PASSWORD_BLOCKLIST")]
+    pub password_blocklist: Option<PathBuf>,
     /// Address for `/healthz` and `/readyz`.
     #[arg(long, env = "BREAKGLASS_HEALTH_LISTEN")]
     pub health_listen: Option<SocketAddr>,

@@ -9,12 +9,18 @@ mod batch;
 mod config;
 mod device;
 mod edges;
+pub mod keys;
+mod manage;
+mod mfa;
 pub mod operator;
 mod password;
+mod presence;
 mod revocation;
 mod service;
 mod session;
 mod sign_in;
 mod state;
+mod throttle;
+mod user;
 
 pub use self::{config::Config, service::run};

@@ -1,18 +1,33 @@
-//! What the operator does beside the API: set up a tenant.
+//! What the operator does beside the API: set up a tenant, help where nobody can sign in, and
+//! change keys. In the record as `operator`.
+
+pub mod command;
+mod keys;
 
 use secrecy::SecretString;
 use serde_json::json;
 use shared::{
     clock::{Clock as _, SystemClock},
-    database::audit::{self, Actor, Record},
-    id::{TenantId, UserId},
-    message::Origin,
+    database::{
+        Transaction,
+        audit::{self, Actor, Record},
+        outbox,
+        revocation::{self, Change},
+    },
+    id::{SessionId, TenantId, UserId},
+    message::{Origin, revocation::Cause},
     role::Role,
+    token::PasswordToken,
     trace,
 };
 use sqlx::PgPool;
 
-use crate::password::{self, Unhashable};
+use crate::{
+    keys::{KeysError, OpenError},
+    mfa::factor,
+    password::{self, Unhashable},
+    user,
+};
 
 /// A user to be created with a tenant.
 #[derive(Debug)]
@@ -23,16 +38,44 @@ pub struct NewUser {
     pub name: String,
     /// Their role.
     pub role: Role,
-    /// Their first password.
-    pub password: SecretString,
+    /// Their first password; without one, they need [`reset_password`].
+    pub password: Option<SecretString>,
 }
 
-/// The tenant was not created.
+/// It was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
     /// The database refused or is out of reach.
-    #[error("the database did not take the new tenant")]
+    #[error("the database did not take it")]
     Database(#[from] sqlx::Error),
+    /// There is a tenant of this name.
+    #[error("there is a tenant {0} already")]
+    TenantExists(String),
+    /// The name is none for a tenant.
+    #[error("a tenant's short name has 1 to 63 of a-z, 0-9 and -, and does not begin with -")]
+    Slug,
+    /// The address is none.
+    #[error("{0} is not an address")]
+    Email(String),
+    /// There is no such user.
+    #[error("there is no user {email} in a tenant {tenant}")]
+    NoUser {
+        /// The tenant's short name.
+        tenant: String,
+        /// The address.
+        email: String,
+    },
+    /// The key file cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// A secret cannot be opened with the keys that there are.
+    #[error("the secret of user {user} cannot be opened")]
+    Open {
+        /// Whose.
+        user: UserId,
+        /// Why not.
+        source: OpenError,
+    },
     /// A password cannot be hashed.
     #[error(transparent)]
     Password(#[from] Unhashable),
@@ -50,13 +93,30 @@ pub async fn create_tenant(
     name: &str,
     users: &[NewUser],
 ) -> Result<TenantId, OperatorError> {
+    if !is_slug(slug) {
+        return Err(OperatorError::Slug);
+    }
+    if let Some(user) = users.iter().find(|user| user::email(&user.email).is_err()) {
+        return Err(OperatorError::Email(user.email.clone()));
+    }
     let now = SystemClock.wall();
     let tenant = TenantId::new(now);
     let mut tx = pool.begin().await?;
-    sqlx::query!("INSERT INTO tenants (id, slug, name) VALUES ($1, $2, $3)", tenant.0, slug, name)
+    let created = sqlx::query!(
+        "INSERT INTO tenants (id, slug, name) VALUES ($1, $2, $3) ON CONFLICT (slug) DO NOTHING",
+        tenant.0,
+        slug,
+        name,
+    )
+    .execute(&mut *tx)
+    .await?;
+    if created.rows_affected() == 0 {
+        return Err(OperatorError::TenantExists(slug.to_owned()));
+    }
+    sqlx::query!("INSERT INTO emergency_policies (tenant_id) VALUES ($1)", tenant.0)
         .execute(&mut *tx)
         .await?;
-    sqlx::query!("INSERT INTO emergency_policies (tenant_id) VALUES ($1)", tenant.0)
+    sqlx::query!("INSERT INTO mfa_policies (tenant_id) VALUES ($1)", tenant.0)
         .execute(&mut *tx)
         .await?;
     append(&mut tx, tenant, "tenant.created", format!("tenant:{tenant}"), json!({"slug": slug}))
@@ -72,7 +132,7 @@ pub async fn create_tenant(
             email,
             user.name,
             user.role.as_str(),
-            password::hash(&user.password)?,
+            user.password.as_ref().map(password::hash).transpose()?,
         )
         .execute(&mut *tx)
         .await?;
@@ -83,8 +143,81 @@ pub async fn create_tenant(
     Ok(tenant)
 }
 
+/// Whether a text may be a tenant's short name.
+pub(crate) fn is_slug(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&text.len()) && text.bytes().all(fits) && !text.starts_with('-')
+}
+
+/// A token with which a user sets a new password, for when no admin can sign in.
+pub async fn reset_password(
+    pool: &PgPool,
+    slug: &str,
+    email: &str,
+) -> Result<PasswordToken, OperatorError> {
+    let token = PasswordToken::generate();
+    let mut tx = pool.begin().await?;
+    let (tenant, id) = find(&mut tx, slug, email).await?;
+    user::issue_token(&mut tx, id, &token.hash(), user::FIRST_PASSWORD_SECONDS).await?;
+    let target = format!("user:{id}");
+    append(&mut tx, tenant, "user.password-reset-issued", target, json!({})).await?;
+    tx.commit().await?;
+    Ok(token)
+}
+
+/// Takes a user's second factor away, for when no admin can sign in. All their sessions end: the
+/// revision is in the database, and session-worker passes it on to every edge.
+pub async fn reset_mfa(pool: &PgPool, slug: &str, email: &str) -> Result<bool, OperatorError> {
+    let mut tx = pool.begin().await?;
+    let (tenant, id) = find(&mut tx, slug, email).await?;
+    let removed = factor::remove(&mut tx, id).await?;
+    sqlx::query!("DELETE FROM sign_in_challenges WHERE user_id = $1", id.0)
+        .execute(&mut *tx)
+        .await?;
+    let ended = sqlx::query_scalar!(
+        "UPDATE sessions SET ended_at = clock_timestamp() WHERE user_id = $1 AND ended_at IS NULL
+         RETURNING id",
+        id.0,
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let now = SystemClock.wall();
+    outbox::append(&mut tx, now, tenant, "mfa.reset", json!({"user": id, "by": "operator"}))
+        .await?;
+    let detail = json!({"had_factor": removed, "sessions_ended": ended.len()});
+    append(&mut tx, tenant, "mfa.reset", format!("user:{id}"), detail).await?;
+    let change = Change {
+        tenant,
+        user: Some(id),
+        sessions: ended.into_iter().map(SessionId).collect(),
+        cause: Cause::FactorReset,
+        traceparent: None,
+    };
+    revocation::commit(tx, change).await?;
+    Ok(removed)
+}
+
+/// A user, locked.
+async fn find(
+    tx: &mut Transaction,
+    slug: &str,
+    email: &str,
+) -> Result<(TenantId, UserId), OperatorError> {
+    let row = sqlx::query!(
+        "SELECT u.id, u.tenant_id FROM users u JOIN tenants t ON t.id = u.tenant_id
+         WHERE t.slug = $1 AND u.email = $2 FOR NO KEY UPDATE OF u",
+        slug,
+        normalise(email),
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    let no_user = || OperatorError::NoUser { tenant: slug.to_owned(), email: email.to_owned() };
+    let row = row.ok_or_else(no_user)?;
+    Ok((TenantId(row.tenant_id), UserId(row.id)))
+}
+
 async fn append(
-    tx: &mut shared::database::Transaction,
+    tx: &mut Transaction,
     tenant: TenantId,
     action: &str,
     target: String,

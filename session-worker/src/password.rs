@@ -1,11 +1,18 @@
 //! Password hashing: argon2id on a bounded number of threads.
 
+pub(crate) mod rules;
+
 use std::{num::NonZero, sync::Arc, thread};
 
 use argon2::{Argon2, PasswordHasher as _, PasswordVerifier as _};
 use secrecy::{ExposeSecret as _, SecretString};
-use shared::{random, refusal::Refusal};
+use shared::{
+    random,
+    refusal::{Code, Refusal},
+};
 use tokio::sync::Semaphore;
+
+use self::rules::LONGEST;
 
 /// At most this many wait for each hashing thread; past it, sign-ins are refused for a second.
 const WAITING_PER_THREAD: usize = 32;
@@ -44,22 +51,52 @@ impl Hashing {
         password: SecretString,
         hash: Option<String>,
     ) -> Result<bool, Refusal> {
+        let nobody = Arc::clone(&self.nobody);
+        self.run(move || {
+            let expected = hash.as_deref().unwrap_or(&nobody);
+            // Longer ones were never set; what is looked at is bounded all the same.
+            let fits = password.expose_secret().chars().count() <= LONGEST;
+            let matches =
+                Argon2::default().verify_password(password.expose_secret().as_bytes(), expected);
+            matches.is_ok() && hash.is_some() && fits
+        })
+        .await
+    }
+
+    /// A hash of `password`.
+    pub(crate) async fn hash(&self, password: SecretString) -> Result<String, Refusal> {
+        let hashed = self.run(move || hash(&password)).await?;
+        hashed.map_err(|_| Refusal::new(Code::PasswordTooWeak, "This password cannot be hashed."))
+    }
+
+    /// A new hash where the old one has other parameters than are used now, and there is time for it.
+    pub(crate) async fn rehash(&self, password: SecretString, old: Option<&str>) -> Option<String> {
+        if old?.starts_with(PARAMETERS) {
+            return None;
+        }
+        self.hash(password).await.ok()
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         let Ok(place) = place else { return Err(Refusal::unavailable()) };
         let thread = Arc::clone(&self.threads).acquire_owned().await;
         let Ok(thread) = thread else { return Err(Refusal::unavailable()) };
-        let nobody = Arc::clone(&self.nobody);
-        let verified = tokio::task::spawn_blocking(move || {
-            let expected = hash.as_deref().unwrap_or(&nobody);
-            let matches =
-                Argon2::default().verify_password(password.expose_secret().as_bytes(), expected);
+        let worked = tokio::task::spawn_blocking(move || {
+            let result = work();
             // Held until the work is done, though nobody may wait for it any more.
             drop((thread, place));
-            matches.is_ok() && hash.is_some()
+            result
         });
-        verified.await.map_err(|_| Refusal::unavailable())
+        worked.await.map_err(|_| Refusal::unavailable())
     }
 }
+
+/// How every hash begins whose parameters are those of now.
+const PARAMETERS: &str = "$argon2id$v=19$m=19456,t=2,p=1$";
 
 /// Hashes with argon2id, m = 19456 KiB, t = 2, p = 1 (OWASP's Password Storage Cheat Sheet).
 pub(crate) fn hash(password: &SecretString) -> Result<String, Unhashable> {
@@ -78,6 +115,20 @@ mod tests {
     fn hashes_with_the_parameters_that_security_demands() {
         let hash = hash(&SecretString::from("correct horse")).unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+    }
+
+    #[tokio::test]
+    async fn a_hash_with_other_parameters_is_made_anew() {
+        let hashing = Hashing::new(1).unwrap();
+        let password = || SecretString::from("correct horse".to_owned());
+        let weak = argon2::Params::new(8_192, 1, 1, None).unwrap();
+        let weak = Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, weak);
+        let old = weak.hash_password_with_salt(b"correct horse", &[1; 16]).unwrap().to_string();
+        assert!(hashing.verify(password(), Some(old.clone())).await.unwrap(), "the old one counts");
+        let new = hashing.rehash(password(), Some(&old)).await.expect("a new one");
+        assert!(new.starts_with(PARAMETERS));
+        assert!(hashing.verify(password(), Some(new.clone())).await.unwrap());
+        assert_eq!(hashing.rehash(password(), Some(&new)).await, None);
     }
 
     #[tokio::test]

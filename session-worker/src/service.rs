@@ -5,7 +5,7 @@ use std::time::Duration;
 use shared::{
     bus::{Bus, Server},
     database,
-    message::{account, audit, edge, revocation, session},
+    message::{account, audit, edge, mfa as factor, revocation, session, user},
     runtime,
     subject::Identity,
 };
@@ -14,7 +14,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Config, account as accounts, audit as record, edges,
-    password::Hashing,
+    keys::Keys,
+    mfa,
+    password::{Hashing, rules::Blocklist},
     revocation::{Parts, Revocations},
     session::{
         self as sessions,
@@ -22,6 +24,7 @@ use crate::{
     },
     sign_in,
     state::State,
+    user as users,
 };
 
 /// Connections for leases, beacons and fences alone: they never wait behind what anybody can ask
@@ -59,6 +62,8 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
         clock: context.clock.clone(),
         revocations,
         hashing: Hashing::new(config.hashing_threads)?,
+        blocklist: Blocklist::new(config.password_blocklist.as_deref())?,
+        keys: Keys::read(&config.secret_keys)?,
         idle_seconds: config.session_idle_seconds,
         absolute_seconds: config.session_seconds,
         background: background.clone(),
@@ -104,12 +109,29 @@ async fn serve(bus: &Bus, state: &State, context: &runtime::Context) -> anyhow::
     server.handle::<revocation::GetReceipt, _, _, _>(state, edges::receipt).await?;
     server.handle::<edge::ListEdges, _, _, _>(state, edges::list).await?;
     server.handle::<session::SignIn, _, _, _>(state, sign_in::sign_in).await?;
+    server.handle::<session::SignInMfa, _, _, _>(state, sign_in::sign_in_mfa).await?;
     server.handle::<session::SignOut, _, _, _>(state, sessions::sign_out).await?;
     server.handle::<session::Resolve, _, _, _>(state, sessions::resolve).await?;
     server.handle::<session::List, _, _, _>(state, sessions::list).await?;
     server.handle::<session::Revoke, _, _, _>(state, sessions::revoke).await?;
     server.handle::<session::RevokeAll, _, _, _>(state, sessions::revoke_all).await?;
     server.handle::<account::Me, _, _, _>(state, accounts::me).await?;
+    server.handle::<user::ChangePassword, _, _, _>(state, accounts::change_password).await?;
+    server.handle::<user::SetPassword, _, _, _>(state, accounts::set_password).await?;
+    server.handle::<user::ForgotPassword, _, _, _>(state, accounts::forgot_password).await?;
+    server.handle::<user::ListUsers, _, _, _>(state, users::list).await?;
+    server.handle::<user::GetUser, _, _, _>(state, users::get).await?;
+    server.handle::<user::CreateUser, _, _, _>(state, users::create).await?;
+    server.handle::<user::ChangeUser, _, _, _>(state, users::change).await?;
+    server.handle::<user::ResetPassword, _, _, _>(state, users::reset_password).await?;
+    server.handle::<factor::Enroll, _, _, _>(state, mfa::enroll).await?;
+    server.handle::<factor::Confirm, _, _, _>(state, mfa::confirm).await?;
+    server.handle::<factor::Disable, _, _, _>(state, mfa::disable).await?;
+    server.handle::<factor::RenewBackupCodes, _, _, _>(state, mfa::renew_backup_codes).await?;
+    server.handle::<factor::Reset, _, _, _>(state, mfa::reset).await?;
+    server.handle::<factor::GetPolicy, _, _, _>(state, mfa::policy::get).await?;
+    server.handle::<factor::SetPolicy, _, _, _>(state, mfa::policy::set).await?;
+    server.handle::<factor::Deadline, _, _, _>(state, mfa::policy::deadline).await?;
     server.handle::<audit::ListAudit, _, _, _>(state, record::list).await?;
     Ok(server)
 }

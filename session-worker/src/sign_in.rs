@@ -1,5 +1,6 @@
 //! Signing in: one answer and one duration for every kind of wrong credentials.
 
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 use shared::{
     database::{
@@ -7,50 +8,57 @@ use shared::{
         audit::{self, Actor, Record},
         failed,
     },
-    id::{SessionId, TenantId, UserId},
+    id::{TenantId, UserId},
     message::{
         Origin,
-        session::{Method, SignIn, SignInStatus, SignedIn},
+        session::{Method, SignIn, SignInMfa, SignedIn},
     },
     refusal::{Code, Refusal},
+    token::TokenHash,
     trace,
 };
 use tracing::{Instrument as _, instrument};
 
-use crate::{operator::normalise, session::store, state::State};
+use crate::{
+    mfa::factor,
+    operator::normalise,
+    session::opening::{self, NewSession},
+    state::State,
+    throttle::{self, Account, Guess},
+};
 
-/// Longest password, in characters (ASVS 5.0, 6.2.9).
-const LONGEST_PASSWORD: usize = 128;
+/// How long a challenge lives, in seconds.
+const CHALLENGE_SECONDS: f64 = 300.0;
+/// So many codes may be tried for one challenge.
+const TRIES: i32 = 5;
+/// So many challenges a user may have open; the oldest goes.
+const OPEN_CHALLENGES: i64 = 10;
 
-#[instrument(skip_all, name = "session.sign-in", fields(session.id))]
+/// Signs in with a password, or as far as that leads.
+#[instrument(skip_all, name = "session.sign-in")]
 pub(crate) async fn sign_in(state: State, request: SignIn) -> Result<SignedIn, Refusal> {
-    let candidate = find(&state, &request).await.map_err(failed)?;
+    if let Some(earlier) = opening::opened_before(&state, &request.token).await? {
+        return Ok(earlier);
+    }
+    let guess = throttle::begin(&state.pool, Account::new(&request.tenant, &request.email)).await?;
+    let candidate = find(&state, &request.tenant, &request.email).await.map_err(failed)?;
     let hash = candidate.as_ref().and_then(|user| user.password_hash.clone());
-    let fits =
-        secrecy::ExposeSecret::expose_secret(&request.password).chars().count() <= LONGEST_PASSWORD;
-    let verified = state.hashing.verify(request.password, hash).await?;
-    let mut opened = None;
+    let verified = state.hashing.verify(request.password.clone(), hash).await?;
     if let Some(user) = &candidate
         && verified
-        && fits
     {
-        let tx = state.pool.begin().await.map_err(failed)?;
-        opened = open(&state, tx, user, &request.token.0, &request.origin).await?;
+        let rehashed =
+            state.hashing.rehash(request.password.clone(), user.password_hash.as_deref()).await;
+        if let Some(tx) = begin(&state, user, rehashed).await.map_err(failed)? {
+            return with_password(&state, tx, guess, user, &request).await;
+        }
     }
-    let Some(session_id) = opened else {
-        // Not waited for: it would tell an existing tenant or user by the time it takes.
-        state.background.clone().spawn(
-            record_refusal(state, candidate, request.tenant, request.origin).in_current_span(),
-        );
-        return Err(Refusal::new(
-            Code::InvalidCredentials,
-            "The tenant, the email or the password is wrong.",
-        ));
-    };
-    tracing::Span::current().record("session.id", session_id.to_string());
-    let session = store::current(&state.pool, session_id).await.map_err(failed)?;
-    let session = session.ok_or_else(Refusal::unauthenticated)?;
-    Ok(SignedIn { status: SignInStatus::Authenticated, session })
+    // Not waited for: it would tell an existing tenant or user by the time it takes.
+    state.background.clone().spawn(
+        record_refusal(state, candidate.map(|user| user.id), request.tenant, request.origin)
+            .in_current_span(),
+    );
+    Err(Refusal::new(Code::InvalidCredentials, "The tenant, the email or the password is wrong."))
 }
 
 struct Candidate {
@@ -60,16 +68,16 @@ struct Candidate {
 }
 
 #[instrument(skip_all, name = "user.find")]
-async fn find(state: &State, request: &SignIn) -> Result<Option<Candidate>, sqlx::Error> {
+async fn find(state: &State, tenant: &str, email: &str) -> Result<Option<Candidate>, sqlx::Error> {
     // Postgres' text has no NUL, so nobody is called so.
-    if request.tenant.contains('\0') || request.email.contains('\0') {
+    if tenant.contains('\0') || email.contains('\0') {
         return Ok(None);
     }
     let row = sqlx::query!(
         "SELECT u.id, u.tenant_id, u.password_hash FROM users u JOIN tenants t ON t.id = u.tenant_id
          WHERE t.slug = $1 AND u.email = $2 AND u.disabled_at IS NULL",
-        request.tenant,
-        normalise(&request.email),
+        tenant,
+        normalise(email),
     )
     .fetch_optional(&state.pool)
     .await?;
@@ -80,16 +88,14 @@ async fn find(state: &State, request: &SignIn) -> Result<Option<Candidate>, sqlx
     }))
 }
 
-/// Opens the session, under the lock of the user's row: if the password was changed or the user
-/// disabled since it was verified, there is none. The same message twice opens one.
-#[instrument(skip_all, name = "session.open")]
-async fn open(
+/// A transaction with the user's row locked, if the password is still the one that was verified and
+/// the user may do anything. A hash with better parameters takes the old one's place.
+async fn begin(
     state: &State,
-    mut tx: Transaction,
     user: &Candidate,
-    token_hash: &[u8],
-    origin: &Origin,
-) -> Result<Option<SessionId>, Refusal> {
+    rehashed: Option<String>,
+) -> Result<Option<Transaction>, sqlx::Error> {
+    let mut tx = state.pool.begin().await?;
     let unchanged = sqlx::query_scalar!(
         "SELECT id FROM users WHERE id = $1 AND disabled_at IS NULL AND password_hash = $2
          FOR NO KEY UPDATE",
@@ -97,54 +103,205 @@ async fn open(
         user.password_hash,
     )
     .fetch_optional(&mut *tx)
-    .await
-    .map_err(failed)?;
+    .await?;
     if unchanged.is_none() {
         return Ok(None);
     }
-    let id = SessionId::new(state.clock.wall());
-    let opened = sqlx::query_scalar!(
-        "INSERT INTO sessions (id, tenant_id, user_id, token_hash, methods, user_agent, ip, idle_seconds, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp() + make_interval(secs => $9))
-         ON CONFLICT (token_hash) DO NOTHING RETURNING id",
-        id.0,
-        user.tenant.0,
-        user.id.0,
-        token_hash,
-        &[Method::Password.as_str().to_owned()],
-        origin.user_agent,
-        origin.ip.map(|ip| ip.to_string()),
-        i32::try_from(state.idle_seconds).unwrap_or(i32::MAX),
-        f64::from(state.absolute_seconds),
+    if let Some(hash) = rehashed {
+        sqlx::query!("UPDATE users SET password_hash = $2 WHERE id = $1", user.id.0, hash)
+            .execute(&mut *tx)
+            .await?;
+    }
+    Ok(Some(tx))
+}
+
+/// The password was right: opens a session, or a challenge where there is a second factor.
+async fn with_password(
+    state: &State,
+    mut tx: Transaction,
+    guess: Guess,
+    user: &Candidate,
+    request: &SignIn,
+) -> Result<SignedIn, Refusal> {
+    if factor::exists(&mut tx, user.id).await.map_err(failed)? {
+        let challenge = request.challenge.as_ref().ok_or_else(Refusal::unavailable)?;
+        open_challenge(&mut tx, user.id, challenge).await.map_err(failed)?;
+        guess.take_back(&mut tx).await.map_err(failed)?;
+        tx.commit().await.map_err(failed)?;
+        return Ok(SignedIn::MfaRequired);
+    }
+    let new = NewSession {
+        user: user.id,
+        tenant: user.tenant,
+        methods: &[Method::Password],
+        token: request.token,
+        origin: &request.origin,
+    };
+    complete(state, tx, guess, &new).await
+}
+
+/// The end of every sign-in, under the lock of the user's row.
+async fn complete(
+    state: &State,
+    mut tx: Transaction,
+    guess: Guess,
+    new: &NewSession<'_>,
+) -> Result<SignedIn, Refusal> {
+    let id = opening::open(state, &mut tx, new).await?;
+    guess.forgive(&mut tx).await.map_err(failed)?;
+    tx.commit().await.map_err(failed)?;
+    opening::signed_in(state, id).await
+}
+
+#[instrument(skip_all, name = "challenge.open")]
+async fn open_challenge(
+    tx: &mut Transaction,
+    user: UserId,
+    challenge: &TokenHash,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "DELETE FROM sign_in_challenges WHERE user_id = $1 AND (expires_at <= clock_timestamp() OR token_hash IN (
+             SELECT token_hash FROM sign_in_challenges WHERE user_id = $1
+             ORDER BY created_at DESC OFFSET $2))",
+        user.0,
+        OPEN_CHALLENGES - 1,
     )
-    .fetch_optional(&mut *tx)
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query!(
+        "INSERT INTO sign_in_challenges (token_hash, user_id, expires_at)
+         VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3))
+         ON CONFLICT (token_hash) DO NOTHING",
+        &challenge.0[..],
+        user.0,
+        CHALLENGE_SECONDS,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Goes on with a sign-in by a code.
+#[instrument(skip_all, name = "session.sign-in-mfa")]
+pub(crate) async fn sign_in_mfa(state: State, request: SignInMfa) -> Result<SignedIn, Refusal> {
+    if let Some(earlier) = opening::opened_before(&state, &request.token).await? {
+        return Ok(earlier);
+    }
+    let challenge = challenged(&state, &request.challenge).await.map_err(failed)?;
+    let challenge = challenge.ok_or_else(no_challenge)?;
+    let guess =
+        throttle::begin(&state.pool, Account::new(&challenge.slug, &challenge.email)).await?;
+    count_try(&state, &request.challenge).await?;
+    match finish(&state, guess, &challenge, &request).await {
+        Err(refusal) if refusal.code == Code::InvalidCredentials => {
+            state.background.clone().spawn(
+                record_refusal(state, Some(challenge.user), challenge.slug, request.origin)
+                    .in_current_span(),
+            );
+            Err(refusal)
+        }
+        result => result,
+    }
+}
+
+async fn finish(
+    state: &State,
+    guess: Guess,
+    challenge: &Challenge,
+    request: &SignInMfa,
+) -> Result<SignedIn, Refusal> {
+    let user = challenge.user;
+    let mut tx = state.pool.begin().await.map_err(failed)?;
+    sqlx::query!("SELECT id FROM users WHERE id = $1 FOR NO KEY UPDATE", user.0)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(failed)?;
+    // Of two that are the same, the other one may have come first.
+    if opening::earlier(&mut tx, &request.token).await.map_err(failed)?.is_some() {
+        tx.commit().await.map_err(failed)?;
+        return opening::opened_before(state, &request.token).await?.ok_or_else(no_challenge);
+    }
+    // Under the lock: a new password, or the end of the user, takes the challenge away.
+    let open = sqlx::query!(
+        "DELETE FROM sign_in_challenges c USING users u
+         WHERE c.token_hash = $1 AND c.user_id = u.id AND u.disabled_at IS NULL
+           AND c.expires_at > clock_timestamp()",
+        &request.challenge.0[..],
+    )
+    .execute(&mut *tx)
     .await
     .map_err(failed)?;
-    if opened.is_none() {
-        let earlier = sqlx::query_scalar!(
-            "SELECT id FROM sessions WHERE token_hash = $1 AND user_id = $2 AND ended_at IS NULL",
-            token_hash,
-            user.id.0,
-        );
-        return Ok(earlier.fetch_optional(&mut *tx).await.map_err(failed)?.map(SessionId));
+    if open.rows_affected() == 0 {
+        return Err(no_challenge());
     }
-    let record = Record {
-        tenant: user.tenant,
-        actor: Actor::User(user.id),
-        action: "session.opened",
-        target: Some(format!("session:{id}")),
-        origin,
-        detail: json!({"methods": [Method::Password]}),
-        trace_id: trace::current_trace_id(),
+    let method = factor::use_code(&mut tx, &state.keys, user, request.code.expose_secret()).await?;
+    let new = NewSession {
+        user,
+        tenant: challenge.tenant,
+        methods: &[Method::Password, method],
+        token: request.token,
+        origin: &request.origin,
     };
-    audit::append(&mut tx, record).await.map_err(failed)?;
-    tx.commit().await.map_err(failed)?;
-    Ok(Some(id))
+    complete(state, tx, guess, &new).await
+}
+
+struct Challenge {
+    user: UserId,
+    tenant: TenantId,
+    slug: String,
+    email: String,
+}
+
+async fn challenged(
+    state: &State,
+    challenge: &TokenHash,
+) -> Result<Option<Challenge>, sqlx::Error> {
+    let row = sqlx::query!(
+        "SELECT u.id, u.tenant_id, u.email, t.slug
+         FROM sign_in_challenges c JOIN users u ON u.id = c.user_id JOIN tenants t ON t.id = u.tenant_id
+         WHERE c.token_hash = $1 AND c.expires_at > clock_timestamp() AND c.tries < $2",
+        &challenge.0[..],
+        TRIES,
+    )
+    .fetch_optional(&state.pool)
+    .await?;
+    Ok(row.map(|row| Challenge {
+        user: UserId(row.id),
+        tenant: TenantId(row.tenant_id),
+        slug: row.slug,
+        email: row.email,
+    }))
+}
+
+/// Counts a try before it is looked at, so that parallel ones are no more than may be.
+async fn count_try(state: &State, challenge: &TokenHash) -> Result<(), Refusal> {
+    let counted = sqlx::query!(
+        "UPDATE sign_in_challenges SET tries = tries + 1
+         WHERE token_hash = $1 AND tries < $2 AND expires_at > clock_timestamp()",
+        &challenge.0[..],
+        TRIES,
+    )
+    .execute(&state.pool)
+    .await
+    .map_err(failed)?;
+    if counted.rows_affected() == 1 { Ok(()) } else { Err(no_challenge()) }
+}
+
+fn no_challenge() -> Refusal {
+    Refusal::new(
+        Code::InvalidCredentials,
+        "This sign-in has run out of time or tries. Begin again with the password.",
+    )
 }
 
 /// The record of a refused sign-in, where the tenant exists. What was typed is not kept: people
 /// type passwords into the wrong field.
-async fn record_refusal(state: State, candidate: Option<Candidate>, slug: String, origin: Origin) {
+pub(crate) async fn record_refusal(
+    state: State,
+    user: Option<UserId>,
+    slug: String,
+    origin: Origin,
+) {
     if slug.contains('\0') {
         return;
     }
@@ -158,7 +315,7 @@ async fn record_refusal(state: State, candidate: Option<Candidate>, slug: String
             tenant: TenantId(tenant),
             actor: Actor::Nobody,
             action: "session.sign-in-refused",
-            target: candidate.map(|user| format!("user:{}", user.id)),
+            target: user.map(|user| format!("user:{user}")),
             origin: &origin,
             detail: json!({}),
             trace_id: trace::current_trace_id(),

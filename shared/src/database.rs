@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod caller;
+pub mod outbox;
 pub mod revocation;
 
 use std::{net::SocketAddr, str::FromStr as _, time::Duration};

@@ -8,12 +8,15 @@ pub mod account;
 pub mod audit;
 pub mod edge;
 pub mod grant;
+pub mod mfa;
 pub mod revocation;
 pub mod session;
+pub mod user;
 
 use std::{net::IpAddr, time::Duration};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 
 use crate::{id::EdgeId, refusal::Refusal, subject::Subject, token::TokenHash};
 
@@ -26,6 +29,9 @@ pub const SHORT: Duration = Duration::from_secs(5);
 /// Callers wait this long where the answer holds a receipt: the receipt's own deadline
 /// (4/3 lease + margin + 1 s, 5.4 s with the default lease) and some time for the change.
 pub const WITH_RECEIPT: Duration = Duration::from_secs(12);
+
+/// Callers wait this long where a password is hashed: in a storm of sign-ins, it may stand in line.
+pub const WITH_PASSWORD: Duration = Duration::from_secs(10);
 
 /// Most items of a page.
 pub const MOST_ITEMS: u32 = 200;
@@ -101,6 +107,20 @@ pub struct Caller {
     pub token: TokenHash,
     /// Where the request came from.
     pub origin: Origin,
+}
+
+/// Writes a secret out: for the bus alone, which is encrypted and whose inboxes are private.
+fn expose<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose_secret())
+}
+
+/// [`expose`] for what need not be there.
+#[expect(clippy::ref_option, reason = "so serde calls it")]
+fn expose_some<S: Serializer>(
+    secret: &Option<SecretString>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    secret.as_ref().map(ExposeSecret::expose_secret).serialize(serializer)
 }
 
 /// Implements [`Request`] for types that no edge addresses.

@@ -48,6 +48,8 @@ codes! {
     Csrf = "csrf", 403, "Cross-site request refused";
     /// The session can only enrol a second factor.
     EnrollmentRequired = "enrollment-required", 403, "Set up two-factor sign-in first";
+    /// A code of the second factor is wanted with this very request.
+    FreshMfaRequired = "fresh-mfa-required", 403, "A fresh code is required";
     /// The policy lets other roles ask.
     NotARequester = "not-a-requester", 403, "Your role may not request emergency access";
     /// There is no such object for the caller.
@@ -56,6 +58,10 @@ codes! {
     MethodNotAllowed = "method-not-allowed", 405, "Method not allowed";
     /// The state does not allow it.
     Conflict = "conflict", 409, "Conflict with the current state";
+    /// The policy requires a second factor of this role.
+    MfaRequiredByPolicy = "mfa-required-by-policy", 409, "The policy requires a second factor";
+    /// It would leave the tenant without an admin.
+    LastAdmin = "last-admin", 409, "The last admin stays";
     /// The grant has ended already.
     GrantEnded = "grant-ended", 409, "The grant has ended";
     /// The user has as many active grants as the policy allows.
@@ -70,6 +76,8 @@ codes! {
     TicketInvalid = "ticket-invalid", 422, "The ticket is not valid";
     /// Longer than the policy allows.
     DurationTooLong = "duration-too-long", 422, "The duration is not allowed";
+    /// Too short, too long, or too well known.
+    PasswordTooWeak = "password-too-weak", 422, "The password is too weak";
     /// Too many failed attempts.
     TooManyAttempts = "too-many-attempts", 429, "Too many attempts";
     /// A fault of ours.
@@ -120,6 +128,15 @@ impl Refusal {
     #[must_use]
     pub fn unauthenticated() -> Self {
         Self::new(Code::Unauthenticated, "There is no valid session with this request.")
+    }
+
+    /// The session can do nothing but set up a second factor.
+    #[must_use]
+    pub fn enrollment_required() -> Self {
+        Self::new(
+            Code::EnrollmentRequired,
+            "Your organisation requires two-factor sign-in. Until it is set up, this session can do nothing else.",
+        )
     }
 
     /// The object does not exist for the caller.

@@ -42,6 +42,40 @@ pub enum Subject {
     SessionTouch,
     /// Request: who the caller is.
     AccountMe,
+    /// Request: go on with a sign-in by a code.
+    SessionSignInMfa,
+    /// Request: change one's own password.
+    AccountChangePassword,
+    /// Request: set a password with a one-time token.
+    AccountSetPassword,
+    /// Request: somebody says that they forgot their password.
+    AccountForgotPassword,
+    /// Request: users of the tenant.
+    UserList,
+    /// Request: one user.
+    UserGet,
+    /// Request: create a user.
+    UserCreate,
+    /// Request: change name or role of a user, disable or enable them.
+    UserChange,
+    /// Request: a one-time token with which a user sets a password.
+    UserResetPassword,
+    /// Request: begin to set up an authenticator app.
+    MfaEnroll,
+    /// Request: finish that with its first code.
+    MfaConfirm,
+    /// Request: do without a second factor again.
+    MfaDisable,
+    /// Request: new backup codes for old.
+    MfaRenewBackupCodes,
+    /// Request: take somebody's second factor away.
+    MfaReset,
+    /// Request: the policy for second factors.
+    MfaPolicyGet,
+    /// Request: change that policy.
+    MfaPolicySet,
+    /// Request: the time for setting up a second factor is over.
+    MfaDeadline,
     /// Request: entries of the audit record.
     AuditList,
     /// Request: ask for emergency access.
@@ -57,10 +91,13 @@ pub enum Subject {
 }
 
 use Subject::{
-    AccountMe, AuditList, EdgeAck, EdgeJoin, EdgeLeave, EdgeList, EdgeRenew, GrantExpire, GrantGet,
-    GrantList, GrantRequest, GrantRevoke, RevocationBroadcast, RevocationEnforce,
+    AccountChangePassword, AccountForgotPassword, AccountMe, AccountSetPassword, AuditList,
+    EdgeAck, EdgeJoin, EdgeLeave, EdgeList, EdgeRenew, GrantExpire, GrantGet, GrantList,
+    GrantRequest, GrantRevoke, MfaConfirm, MfaDeadline, MfaDisable, MfaEnroll, MfaPolicyGet,
+    MfaPolicySet, MfaRenewBackupCodes, MfaReset, RevocationBroadcast, RevocationEnforce,
     RevocationReceipt, RevocationSince, SessionList, SessionResolve, SessionRevoke,
-    SessionRevokeAll, SessionSignIn, SessionSignOut, SessionTouch,
+    SessionRevokeAll, SessionSignIn, SessionSignInMfa, SessionSignOut, SessionTouch, UserChange,
+    UserCreate, UserGet, UserList, UserResetPassword,
 };
 
 impl Subject {
@@ -85,6 +122,23 @@ impl Subject {
             SessionRevokeAll => "session.revoke-all",
             SessionTouch => "session.touch",
             AccountMe => "account.me",
+            SessionSignInMfa => "session.sign-in-mfa",
+            AccountChangePassword => "account.change-password",
+            AccountSetPassword => "account.set-password",
+            AccountForgotPassword => "account.forgot-password",
+            UserList => "user.list",
+            UserGet => "user.get",
+            UserCreate => "user.create",
+            UserChange => "user.change",
+            UserResetPassword => "user.reset-password",
+            MfaEnroll => "mfa.enroll",
+            MfaConfirm => "mfa.confirm",
+            MfaDisable => "mfa.disable",
+            MfaRenewBackupCodes => "mfa.renew-backup-codes",
+            MfaReset => "mfa.reset",
+            MfaPolicyGet => "mfa.policy-get",
+            MfaPolicySet => "mfa.policy-set",
+            MfaDeadline => "mfa.deadline",
             AuditList => "audit.list",
             GrantRequest => "grant.request",
             GrantList => "grant.list",
@@ -180,6 +234,22 @@ impl Identity {
                     SessionRevokeAll,
                     SessionTouch,
                     AccountMe,
+                    SessionSignInMfa,
+                    AccountChangePassword,
+                    AccountSetPassword,
+                    AccountForgotPassword,
+                    UserList,
+                    UserGet,
+                    UserCreate,
+                    UserChange,
+                    UserResetPassword,
+                    MfaEnroll,
+                    MfaConfirm,
+                    MfaDisable,
+                    MfaRenewBackupCodes,
+                    MfaReset,
+                    MfaPolicyGet,
+                    MfaPolicySet,
                     AuditList,
                     GrantRequest,
                     GrantList,
@@ -207,6 +277,23 @@ impl Identity {
                     SessionRevokeAll,
                     SessionTouch,
                     AccountMe,
+                    SessionSignInMfa,
+                    AccountChangePassword,
+                    AccountSetPassword,
+                    AccountForgotPassword,
+                    UserList,
+                    UserGet,
+                    UserCreate,
+                    UserChange,
+                    UserResetPassword,
+                    MfaEnroll,
+                    MfaConfirm,
+                    MfaDisable,
+                    MfaRenewBackupCodes,
+                    MfaReset,
+                    MfaPolicyGet,
+                    MfaPolicySet,
+                    MfaDeadline,
                     AuditList,
                 ],
             ),
@@ -214,7 +301,7 @@ impl Identity {
                 &[RevocationEnforce],
                 &[GrantRequest, GrantList, GrantGet, GrantRevoke, GrantExpire],
             ),
-            Self::ExpiryWorker => (&[GrantExpire], &[]),
+            Self::ExpiryWorker => (&[GrantExpire, MfaDeadline], &[]),
         };
         let edge = match self {
             Self::Gateway(edge) => Some(edge),

@@ -1,5 +1,5 @@
-//! Session tokens. The gateway makes them and hands them to the client; only their hash is ever
-//! stored or travels on the bus.
+//! Tokens. The gateway makes them and hands them to the client; only their hash is ever stored or
+//! travels on the bus.
 
 use std::{fmt, str::FromStr};
 
@@ -9,53 +9,64 @@ use sha2::{Digest as _, Sha256};
 
 use crate::random;
 
-const PREFIX: &str = "bgs_";
-
-/// A session token: `bgs_` and 256 random bits in base64url. Never logged.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
-
-/// The text is not a session token.
+/// The text is not a token of this kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a session token")]
+#[error("not a token of this kind")]
 pub struct InvalidToken;
 
-impl Token {
-    /// A new random token.
-    #[must_use]
-    pub fn generate() -> Self {
-        Self(format!("{PREFIX}{}", BASE64.encode(random::bytes::<32>())))
-    }
+macro_rules! tokens {
+    ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq)]
+        pub struct $name(String);
 
-    /// What may be stored and sent.
-    #[must_use]
-    pub fn hash(&self) -> TokenHash {
-        TokenHash(Sha256::digest(self.0.as_bytes()).into())
-    }
+        impl $name {
+            /// A new random one.
+            #[must_use]
+            pub fn generate() -> Self {
+                Self(format!("{}{}", $prefix, BASE64.encode(random::bytes::<32>())))
+            }
 
-    /// The text that the client keeps. For the client alone.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
+            /// What may be stored and sent.
+            #[must_use]
+            pub fn hash(&self) -> TokenHash {
+                TokenHash(Sha256::digest(self.0.as_bytes()).into())
+            }
 
-impl FromStr for Token {
-    type Err = InvalidToken;
-    fn from_str(text: &str) -> Result<Self, InvalidToken> {
-        let random = text.strip_prefix(PREFIX).ok_or(InvalidToken)?;
-        // Decoding refuses trailing bits that are not zero, so each token has one spelling.
-        match BASE64.decode(random) {
-            Ok(bytes) if bytes.len() == 32 => Ok(Self(text.to_owned())),
-            _ => Err(InvalidToken),
+            /// The text that the client keeps. For the client alone.
+            #[must_use]
+            pub fn expose(&self) -> &str {
+                &self.0
+            }
         }
-    }
+
+        impl FromStr for $name {
+            type Err = InvalidToken;
+            fn from_str(text: &str) -> Result<Self, InvalidToken> {
+                let random = text.strip_prefix($prefix).ok_or(InvalidToken)?;
+                // Decoding refuses trailing bits that are not zero, so each token has one spelling.
+                match BASE64.decode(random) {
+                    Ok(bytes) if bytes.len() == 32 => Ok(Self(text.to_owned())),
+                    _ => Err(InvalidToken),
+                }
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(…)"))
+            }
+        }
+    )*};
 }
 
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(…)")
-    }
+tokens! {
+    /// A session token: `bgs_` and 256 random bits in base64url. Never logged.
+    Token = "bgs_";
+    /// What a sign-in goes on with that waits for a code: `bgc_` and 256 random bits. Never logged.
+    Challenge = "bgc_";
+    /// With what a user sets a password, once: `bgp_` and 256 random bits. Never logged.
+    PasswordToken = "bgp_";
 }
 
 /// SHA-256 of a token.

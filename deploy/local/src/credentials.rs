@@ -114,7 +114,7 @@ impl Credentials {
                 email: user.email.clone(),
                 name: name.map_or_else(|| user.email.clone(), |(.., name)| (*name).to_owned()),
                 role: user.role,
-                password: user.password.clone(),
+                password: Some(user.password.clone()),
             }
         };
         self.users.iter().map(new).collect()

@@ -39,6 +39,18 @@ pub enum KeyError {
     },
 }
 
+/// The file with the keys that seal shared secrets, made at first use.
+pub fn secret_keys(dir: &Path) -> Result<PathBuf, KeyError> {
+    let path = dir.join("secret-keys");
+    let file = |source| KeyError::File { path: path.clone(), source };
+    if !path.exists() {
+        data::create_private_dir(dir).map_err(file)?;
+        let text = format!("{}\n", session_worker::keys::Keys::new_line());
+        data::write_private(&path, text.as_bytes()).map_err(file)?;
+    }
+    Ok(path)
+}
+
 /// The key `<name>.nk` in a directory, made at first use.
 pub fn load_or_create(dir: &Path, name: &str) -> Result<Key, KeyError> {
     let path = dir.join(format!("{name}.nk"));

@@ -33,6 +33,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) otlp_endpoint: Option<&'a str>,
     pub(crate) log_format: &'a str,
     pub(crate) database_url: &'a SecretString,
+    pub(crate) secret_keys: &'a Path,
     pub(crate) extra_flags: &'a HashMap<String, Vec<String>>,
 }
 
@@ -81,6 +82,9 @@ pub(crate) fn worker(
     let mut launch = service(around, name, key, log);
     launch.args.extend(["--health-listen".into(), address(health_port).to_string().into()]);
     launch.env = vec![("BREAKGLASS_DATABASE_URL", around.database_url.expose_secret().into())];
+    if *identity == Identity::SessionWorker {
+        launch.args.extend(["--secret-keys".into(), around.secret_keys.into()]);
+    }
     add_extra_flags(&mut launch, around, name);
     launch
 }
@@ -136,6 +140,7 @@ mod tests {
             prefix: "p",
             otlp_endpoint: Some("http://o"),
             log_format: "text",
+            secret_keys: Path::new("/keys/secret-keys"),
             database_url: &url,
             extra_flags: &extra,
         };

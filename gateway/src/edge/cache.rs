@@ -185,6 +185,12 @@ impl Cached {
         self.reported.fetch_max(at.micros(), Ordering::Relaxed);
     }
 
+    /// Whether the session can do nothing at `now` but set up a second factor.
+    pub(super) fn enrollment_only(&self, now: Timestamp) -> bool {
+        self.session.enrollment_only
+            || self.session.enrollment_only_from.is_some_and(|from| now >= from)
+    }
+
     /// The grant that raises the role at `now`: the highest role, then the latest end.
     pub(super) fn elevation(&self, now: Timestamp) -> Option<Elevation> {
         let live = self.session.grants.iter().filter(|grant| now < grant.expires_at);
@@ -221,6 +227,7 @@ mod tests {
             role: Role::Member,
             methods: vec![Method::Password],
             enrollment_only: false,
+            enrollment_only_from: None,
             last_active_at: at(0),
             idle_seconds: 3_600,
             expires_at: at(43_200),

@@ -63,6 +63,8 @@ pub struct Decision {
     pub role: Role,
     /// The grant that raises it, if any.
     pub elevation: Option<Elevation>,
+    /// Whether the session can do nothing but set up a second factor.
+    pub enrollment_only: bool,
 }
 
 /// Why there is no [`Decision`].
@@ -172,6 +174,7 @@ impl Edge {
             session: Arc::clone(&entry.session),
             role: raised.max(entry.session.role),
             elevation,
+            enrollment_only: entry.enrollment_only(server_time),
         }
     }
 

@@ -134,7 +134,7 @@ fn demand(query: Option<&str>) -> Result<Demand, Refused> {
 impl Demand {
     fn check(self, decision: &Decision) -> Result<(), Refusal> {
         let session = &decision.session;
-        if session.enrollment_only {
+        if decision.enrollment_only {
             return Err(Refusal::new(
                 Code::EnrollmentRequired,
                 "This session can only set up two-factor sign-in.",
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn an_enrolment_session_passes_nothing() {
         let mut decision = decision(Role::Admin, None);
-        std::sync::Arc::make_mut(&mut decision.session).enrollment_only = true;
+        decision.enrollment_only = true;
         assert_eq!(check("", &decision), Err(Code::EnrollmentRequired));
     }
 }

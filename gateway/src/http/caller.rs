@@ -28,13 +28,26 @@ impl FromRequestParts<State> for Signed {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Refused> {
+        let SignedBy(caller, _) = SignedBy::from_request_parts(parts, state).await?;
+        Ok(Self(caller))
+    }
+}
+
+/// The same, with how the token came.
+pub(super) struct SignedBy(pub(super) Caller, pub(super) Carrier);
+
+impl FromRequestParts<State> for SignedBy {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Refused> {
         let credential = credential(&parts.headers).ok_or_else(Refusal::unauthenticated)?;
         // A cookie alone proves that a browser sent the request, not that its user meant it.
         let on_its_own = credential.carrier == Carrier::Cookie && !parts.method.is_safe();
         if on_its_own && site(&parts.headers, &state.public_origins) != Site::Same {
             return Err(cross_site());
         }
-        Ok(Self(Caller { token: credential.token.hash(), origin: origin(parts) }))
+        let caller = Caller { token: credential.token.hash(), origin: origin(parts) };
+        Ok(Self(caller, credential.carrier))
     }
 }
 

@@ -15,14 +15,17 @@ mod edges;
 mod grants;
 mod health;
 mod me;
+mod mfa;
 mod openapi;
 mod parameters;
+mod passwords;
 mod problem;
 mod responses;
 mod serve;
 mod sessions;
 mod sign_in;
 mod trace;
+mod users;
 
 use std::sync::Arc;
 

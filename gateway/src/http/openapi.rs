@@ -19,8 +19,8 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    State, audit, authorize, credential, edges, grants, health, me, problem::Problem, sessions,
-    sign_in,
+    State, audit, authorize, credential, edges, grants, health, me, mfa, passwords,
+    problem::Problem, sessions, sign_in, users,
 };
 
 /// Emergency access, sessions and the record, over HTTP.
@@ -41,6 +41,8 @@ use super::{
     security(("cookie" = []), ("bearer" = [])),
     tags(
         (name = "Sign-in", description = "Getting a session and giving it back."),
+        (name = "Two-factor sign-in", description = "Setting it up, backup codes, and of whom it is required."),
+        (name = "Users", description = "Who may sign in, as what."),
         (name = "Sessions", description = "Where one is signed in, and ending that."),
         (name = "Emergency access", description = "Raising one's role for a short time, with a reason."),
         (name = "Audit", description = "Who did what."),
@@ -69,7 +71,10 @@ pub(super) fn api() -> OpenApiRouter<State> {
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(sign_in::routes())
         .merge(me::routes())
+        .merge(passwords::routes())
+        .merge(mfa::routes())
         .merge(sessions::routes())
+        .merge(users::routes())
         .merge(grants::routes())
         .merge(audit::routes())
         .merge(edges::routes())
@@ -148,11 +153,23 @@ mod tests {
             "/v1/emergency/grants/{id}",
             "/v1/emergency/grants/{id}/revoke",
             "/v1/login",
+            "/v1/login/mfa",
             "/v1/logout",
             "/v1/me",
+            "/v1/me/password",
+            "/v1/mfa-policy",
+            "/v1/mfa/backup-codes",
+            "/v1/mfa/totp",
+            "/v1/mfa/totp/confirm",
+            "/v1/password-reset",
+            "/v1/password-reset/request",
             "/v1/sessions",
             "/v1/sessions/revoke-others",
             "/v1/sessions/{id}",
+            "/v1/users",
+            "/v1/users/{id}",
+            "/v1/users/{id}/mfa",
+            "/v1/users/{id}/reset-password",
             "/v1/users/{id}/sessions",
             "/v1/users/{id}/sessions/revoke-all",
             "/v1/users/{id}/sessions/{sid}",

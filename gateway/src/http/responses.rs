@@ -43,11 +43,27 @@ problems! {
     /// What signing in may be refused with.
     SigningIn {
         "400": "The request is malformed (`bad-request`).",
-        "401": "Wrong tenant, email or password (`invalid-credentials`).",
+        "401": "Wrong tenant, email, password, challenge or code (`invalid-credentials`).",
         "403": "From another site (`csrf`).",
         "413": "The body is over 64 KiB (`payload-too-large`).",
+        "429": "Too many failed attempts (`too-many-attempts`).",
         "500": "A fault of ours (`internal`).",
         "503": "A component is out of reach (`unavailable`).",
+    }
+    /// What a call that wants password or code may be refused with as well.
+    Proving {
+        "401": "No live session (`unauthenticated`), or password or code are wrong (`invalid-credentials`).",
+        "403": "Not permitted (`forbidden`), a code is wanted (`fresh-mfa-required`), from another site \
+                (`csrf`), or the session may only enrol a second factor (`enrollment-required`).",
+        "429": "Too many failed attempts (`too-many-attempts`).",
+    }
+    /// What setting a password may be refused with as well.
+    SettingPassword {
+        "422": "Too short, too long, or too well known (`password-too-weak`).",
+    }
+    /// What a change may be refused with because of how things stand.
+    Conflicting {
+        "409": "The state does not allow it (`conflict`, `last-admin`, `mfa-required-by-policy`).",
     }
     /// What a request for a grant may be refused with as well.
     Requesting {

@@ -8,8 +8,9 @@ use axum::{
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use shared::{
-    message::session::{Session, SignIn, SignInStatus, SignOut},
-    token::Token,
+    message::session::{Session, SignIn, SignInMfa, SignOut, SignedIn},
+    refusal::{Code, Refusal},
+    token::{Challenge, Token},
 };
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -27,7 +28,7 @@ use super::{
 
 pub(super) fn routes() -> OpenApiRouter<State> {
     let leaving = OpenApiRouter::default().routes(routes!(logout));
-    at_commit(leaving).routes(routes!(login))
+    at_commit(leaving).routes(routes!(login)).routes(routes!(login_mfa))
 }
 
 /// Who wants a session, and how they will keep its token.
@@ -58,11 +59,25 @@ enum Transport {
     Token,
 }
 
+/// How far a sign-in got.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "status", rename_all = "kebab-case")]
+enum LoggedIn {
+    /// Signed in.
+    Authenticated(NewSession),
+    /// Signed in, but the session can do nothing but `GET /v1/me`, set up a second factor, and sign out.
+    EnrollmentRequired(NewSession),
+    /// The password was right. A code is needed: send it with the challenge to `/v1/login/mfa`, within
+    /// 5 minutes.
+    MfaRequired {
+        /// Shown this once.
+        challenge: String,
+    },
+}
+
 /// A new session.
 #[derive(Serialize, ToSchema)]
-struct LoggedIn {
-    /// How far the sign-in got.
-    status: SignInStatus,
+struct NewSession {
     /// The session.
     session: Session,
     /// Its token, where the transport is `token`. It is shown this once.
@@ -78,8 +93,8 @@ struct LoggedIn {
     request_body = Login,
     responses(
         (
-            status = 200, description = "Signed in.", body = LoggedIn,
-            headers(("Set-Cookie" = String, description = "The token, where the transport is `cookie`.")),
+            status = 200, description = "The password was right.", body = LoggedIn,
+            headers(("Set-Cookie" = String, description = "The token, where there is a session and the transport is `cookie`.")),
         ),
         responses::SigningIn,
     ),
@@ -91,15 +106,90 @@ async fn login(
     Body(login): Body<Login>,
 ) -> Result<Response, Refused> {
     let Login { tenant, email, password, transport } = login;
-    let token = Token::generate();
-    let request = SignIn { tenant, email, password, token: token.hash(), origin };
+    let (token, challenge) = (Token::generate(), Challenge::generate());
+    let request = SignIn {
+        tenant,
+        email,
+        password,
+        token: token.hash(),
+        challenge: Some(challenge.hash()),
+        origin,
+    };
     let signed_in = state.bus.request(&request).await?;
-    let answer =
-        |token| Json(LoggedIn { status: signed_in.status, session: signed_in.session, token });
-    Ok(match transport {
-        Transport::Cookie => ([(SET_COOKIE, set_cookie(&token))], answer(None)).into_response(),
-        Transport::Token => answer(Some(token.expose().to_owned())).into_response(),
-    })
+    Ok(answer(signed_in, &token, &challenge, transport))
+}
+
+/// The second step of a sign-in.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct LoginMfa {
+    /// What `/v1/login` answered with.
+    challenge: String,
+    /// The six digits that the authenticator app shows, or a backup code.
+    #[schema(value_type = String)]
+    code: SecretString,
+    /// How the token shall come.
+    #[serde(default)]
+    #[schema(default = "cookie")]
+    transport: Transport,
+}
+
+/// Go on with a sign-in by a code.
+///
+/// A challenge allows 5 tries.
+#[utoipa::path(
+    post, path = "/v1/login/mfa", tag = "Sign-in", operation_id = "loginMfa", security(()),
+    request_body = LoginMfa,
+    responses(
+        (
+            status = 200, description = "Signed in.", body = LoggedIn,
+            headers(("Set-Cookie" = String, description = "The token, where the transport is `cookie`.")),
+        ),
+        responses::SigningIn,
+    ),
+)]
+async fn login_mfa(
+    extract::State(state): extract::State<State>,
+    Visitor(origin): Visitor,
+    Parameters(Nothing {}): Parameters<Nothing>,
+    Body(login): Body<LoginMfa>,
+) -> Result<Response, Refused> {
+    let challenge: Challenge = login.challenge.parse().map_err(|_| {
+        Refusal::new(
+            Code::InvalidCredentials,
+            "This is no challenge. Begin again with the password.",
+        )
+    })?;
+    let token = Token::generate();
+    let request =
+        SignInMfa { challenge: challenge.hash(), code: login.code, token: token.hash(), origin };
+    let signed_in = state.bus.request(&request).await?;
+    Ok(answer(signed_in, &token, &challenge, login.transport))
+}
+
+fn answer(
+    signed_in: SignedIn,
+    token: &Token,
+    challenge: &Challenge,
+    transport: Transport,
+) -> Response {
+    let exposed = match transport {
+        Transport::Cookie => None,
+        Transport::Token => Some(token.expose().to_owned()),
+    };
+    let with = |session| NewSession { session, token: exposed };
+    let body = match signed_in {
+        SignedIn::Authenticated { session } => LoggedIn::Authenticated(with(session)),
+        SignedIn::EnrollmentRequired { session } => LoggedIn::EnrollmentRequired(with(session)),
+        SignedIn::MfaRequired => {
+            let challenge = challenge.expose().to_owned();
+            return Json(LoggedIn::MfaRequired { challenge }).into_response();
+        }
+    };
+    match transport {
+        Transport::Cookie => ([(SET_COOKIE, set_cookie(token))], Json(body)).into_response(),
+        Transport::Token => Json(body).into_response(),
+    }
 }
 
 /// Sign out.

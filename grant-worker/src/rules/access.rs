@@ -57,6 +57,7 @@ mod tests {
                 role,
                 expires_at: now,
             }),
+            enrollment_only: false,
             now,
         }
     }

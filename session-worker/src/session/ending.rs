@@ -348,8 +348,11 @@ fn refuse(batch: Vec<Request>, error: sqlx::Error) {
 }
 
 impl End {
-    /// The permission first, then whether there is such a user.
+    /// The permission first, then whether there is such a user. Anybody may sign out.
     fn admit(&self, known: &Known, is_colleague: impl Fn(UserId) -> bool) -> Result<(), Refusal> {
+        if known.enrollment_only && self.what != What::Own {
+            return Err(Refusal::enrollment_required());
+        }
         let Some(user) = self.user else { return Ok(()) };
         known.require(Permission::SessionRevokeAny)?;
         if is_colleague(user) { Ok(()) } else { Err(Refusal::not_found()) }

@@ -29,10 +29,13 @@ pub(crate) async fn resolve(pool: &PgPool, token: &TokenHash) -> Result<Resolved
                   s.slug AS "slug?", s.email AS "email?", s.role AS "role?: Role",
                   s.methods AS "methods?", s.last_active_at AS "last_active_at?",
                   s.idle_seconds AS "idle_seconds?", s.expires_at AS "expires_at?",
+                  s.enrollment_only_from AS "enrollment_only_from?",
+                  s.enrollment_only AS "enrollment_only?",
                   s.grants AS "grants?: Json<Vec<LiveGrant>>"
            FROM revocation_head h LEFT JOIN LATERAL (
                SELECT s.id, s.user_id, s.tenant_id, t.slug, u.email, u.role, s.methods,
-                      s.last_active_at, s.idle_seconds, s.expires_at,
+                      s.last_active_at, s.idle_seconds, s.expires_at, m.enrollment_only_from,
+                      m.enrollment_only_from <= clock_timestamp() AS enrollment_only,
                       (SELECT coalesce(json_agg(json_build_object(
                                   'id', g.id, 'role', g.role,
                                   'expires_at_micros', (extract(epoch FROM g.expires_at) * 1000000)::bigint)), '[]')
@@ -40,6 +43,7 @@ pub(crate) async fn resolve(pool: &PgPool, token: &TokenHash) -> Result<Resolved
                        WHERE g.user_id = s.user_id AND g.state = 'active'
                          AND g.expires_at > clock_timestamp()) AS grants
                FROM sessions s JOIN users u ON u.id = s.user_id JOIN tenants t ON t.id = s.tenant_id
+               JOIN mfa_standing m ON m.user_id = s.user_id
                WHERE s.token_hash = $1 AND s.ended_at IS NULL AND u.disabled_at IS NULL
                  AND s.expires_at > clock_timestamp()
                  AND s.last_active_at + make_interval(secs => s.idle_seconds + $2) > clock_timestamp()
@@ -58,7 +62,8 @@ pub(crate) async fn resolve(pool: &PgPool, token: &TokenHash) -> Result<Resolved
             email: row.email?,
             role: row.role?,
             methods: methods(&row.methods?),
-            enrollment_only: false,
+            enrollment_only: row.enrollment_only.unwrap_or(false),
+            enrollment_only_from: row.enrollment_only_from.map(Timestamp::from),
             last_active_at: row.last_active_at?.into(),
             idle_seconds: row.idle_seconds?.cast_unsigned(),
             expires_at: row.expires_at?.into(),

@@ -33,6 +33,8 @@ pub struct Known {
     pub role: Role,
     /// What raises it now, the one that is shown first.
     pub elevation: Option<Elevation>,
+    /// Whether the session can do nothing but set up a second factor.
+    pub enrollment_only: bool,
     /// The database's clock.
     pub now: Timestamp,
 }
@@ -56,6 +58,11 @@ impl Known {
         effective_permissions(self.role, self.elevated())
     }
 
+    /// Refuses a session that can do nothing but set up a second factor.
+    pub fn beyond_enrollment(self) -> Result<Self, Refusal> {
+        if self.enrollment_only { Err(Refusal::enrollment_required()) } else { Ok(self) }
+    }
+
     /// Refuses who may not.
     pub fn require(&self, permission: Permission) -> Result<(), Refusal> {
         if self.may(permission) {
@@ -68,8 +75,13 @@ impl Known {
 
 /// Looks the caller up without locks, for requests that change nothing but when the session was
 /// last used.
-#[instrument(skip_all, name = "caller.look-up")]
 pub async fn look_up(tx: &mut Transaction, caller: &Caller) -> Result<Known, Refusal> {
+    look_up_enrolling(tx, caller).await?.beyond_enrollment()
+}
+
+/// [`look_up`] for what a session may do that can otherwise only set up a second factor.
+#[instrument(skip_all, name = "caller.look-up")]
+pub async fn look_up_enrolling(tx: &mut Transaction, caller: &Caller) -> Result<Known, Refusal> {
     let known = find(tx, &[caller.token]).await.map_err(failed)?;
     known.into_values().next().ok_or_else(Refusal::unauthenticated)
 }
@@ -79,6 +91,15 @@ pub async fn look_up(tx: &mut Transaction, caller: &Caller) -> Result<Known, Ref
 ///
 /// The target may be unknown or another tenant's: then nothing of it is locked.
 pub async fn lock(
+    tx: &mut Transaction,
+    caller: &Caller,
+    target: Option<UserId>,
+) -> Result<Known, Refusal> {
+    lock_enrolling(tx, caller, target).await?.beyond_enrollment()
+}
+
+/// [`lock`] for what a session may do that can otherwise only set up a second factor.
+pub async fn lock_enrolling(
     tx: &mut Transaction,
     caller: &Caller,
     target: Option<UserId>,
@@ -95,7 +116,7 @@ pub struct Locked {
 }
 
 impl Locked {
-    /// Whom a token stands for.
+    /// Whom a token stands for, whatever the session may do.
     pub fn known(&self, token: &TokenHash) -> Result<&Known, Refusal> {
         self.known.get(token).ok_or_else(Refusal::unauthenticated)
     }
@@ -145,13 +166,14 @@ async fn find(
     let rows = sqlx::query!(
         r#"SELECT s.token_hash, s.id AS session_id, s.user_id, s.tenant_id, u.role AS "role: Role",
                   s.last_active_at, clock_timestamp() AS "now!",
+                  coalesce(m.enrollment_only_from <= clock_timestamp(), false) AS "enrollment_only!",
                   (SELECT json_agg(json_build_object(
                               'id', g.id, 'role', g.role,
                               'expires_at_micros', (extract(epoch FROM g.expires_at) * 1000000)::bigint))
                    FROM emergency_grants g
                    WHERE g.user_id = s.user_id AND g.state = 'active'
                      AND g.expires_at > clock_timestamp()) AS "grants: Json<Vec<LiveGrant>>"
-           FROM sessions s JOIN users u ON u.id = s.user_id
+           FROM sessions s JOIN users u ON u.id = s.user_id JOIN mfa_standing m ON m.user_id = s.user_id
            WHERE s.token_hash = ANY($1) AND s.ended_at IS NULL AND u.disabled_at IS NULL
              AND s.expires_at > clock_timestamp()
              AND s.last_active_at + make_interval(secs => s.idle_seconds + $2) > clock_timestamp()"#,
@@ -182,6 +204,7 @@ async fn find(
             session_id: SessionId(row.session_id),
             role: row.role,
             elevation: grants.iter().map(Elevation::from).max_by_key(Elevation::precedence),
+            enrollment_only: row.enrollment_only,
             now: row.now.into(),
         };
         Some((TokenHash(row.token_hash.try_into().ok()?), known))

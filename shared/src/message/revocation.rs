@@ -26,6 +26,20 @@ pub enum Cause {
     GrantRevoked,
     /// A grant came to its end.
     GrantExpired,
+    /// A password was changed or set: other sessions end.
+    PasswordChanged,
+    /// A second factor was set up: other sessions end, this one has a new token.
+    FactorEnabled,
+    /// An admin took a second factor away: all sessions end.
+    FactorReset,
+    /// The assigned role is another.
+    RoleChanged,
+    /// The user can do nothing any more.
+    UserDisabled,
+    /// Who needs a second factor, or until when, is different.
+    MfaPolicyChanged,
+    /// The time to set up a second factor is over.
+    MfaDue,
 }
 
 impl Cause {
@@ -39,6 +53,13 @@ impl Cause {
             Self::GrantActivated => "grant-activated",
             Self::GrantRevoked => "grant-revoked",
             Self::GrantExpired => "grant-expired",
+            Self::PasswordChanged => "password-changed",
+            Self::FactorEnabled => "factor-enabled",
+            Self::FactorReset => "factor-reset",
+            Self::RoleChanged => "role-changed",
+            Self::UserDisabled => "user-disabled",
+            Self::MfaPolicyChanged => "mfa-policy-changed",
+            Self::MfaDue => "mfa-due",
         }
     }
 }

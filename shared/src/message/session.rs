@@ -2,15 +2,18 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Serialize, Serializer};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
     clock::Timestamp,
     id::{GrantId, SessionId, TenantId, UserId},
     lease::Revision,
-    message::{Caller, Event, Origin, SHORT, WITH_RECEIPT, requests, revocation::Receipt},
+    message::{
+        Caller, Event, Origin, SHORT, WITH_PASSWORD, WITH_RECEIPT, expose, requests,
+        revocation::Receipt,
+    },
     role::Role,
     subject::Subject,
     token::TokenHash,
@@ -35,29 +38,44 @@ pub struct SignIn {
     pub password: SecretString,
     /// The hash of the token that the gateway made for the new session.
     pub token: TokenHash,
+    /// The hash of the challenge that the gateway made for where a code is needed. Gateways that know
+    /// nothing of second factors send none, and sign nobody in who has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<TokenHash>,
     /// Where the request came from.
     pub origin: Origin,
 }
 
-fn expose<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(secret.expose_secret())
-}
-
-/// The session that [`SignIn`] made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SignedIn {
-    /// How far the sign-in got.
-    pub status: SignInStatus,
-    /// The new session.
-    pub session: Session,
+/// Go on with a sign-in whose password was right, by a code.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SignInMfa {
+    /// The hash of the challenge.
+    pub challenge: TokenHash,
+    /// A code of an authenticator app, or a backup code. Never logged.
+    #[serde(serialize_with = "expose")]
+    pub code: SecretString,
+    /// The hash of the token that the gateway made for the new session.
+    pub token: TokenHash,
+    /// Where the request came from.
+    pub origin: Origin,
 }
 
 /// How far a sign-in got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum SignInStatus {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "kebab-case")]
+pub enum SignedIn {
     /// Signed in.
-    Authenticated,
+    Authenticated {
+        /// The new session.
+        session: Session,
+    },
+    /// Signed in, but only to set up a second factor.
+    EnrollmentRequired {
+        /// The new session.
+        session: Session,
+    },
+    /// The password was right; a code is needed for the challenge.
+    MfaRequired,
 }
 
 /// End the caller's own session.
@@ -105,6 +123,9 @@ pub struct ResolvedSession {
     pub methods: Vec<Method>,
     /// Whether the session can only enrol a second factor.
     pub enrollment_only: bool,
+    /// From when on it can do no more than that, unless a factor is set up before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrollment_only_from: Option<Timestamp>,
     /// When the database last heard of its use.
     pub last_active_at: Timestamp,
     /// How long it may be unused, in seconds.
@@ -211,7 +232,8 @@ pub struct RevokedAll {
 }
 
 requests! {
-    SignIn => SignedIn, SessionSignIn, Duration::from_secs(10);
+    SignIn => SignedIn, SessionSignIn, WITH_PASSWORD;
+    SignInMfa => SignedIn, SessionSignInMfa, SHORT;
     SignOut => Revoked, SessionSignOut, WITH_RECEIPT;
     Resolve => Resolved, SessionResolve, Duration::from_secs(2);
     List => Sessions, SessionList, SHORT;

@@ -133,6 +133,7 @@ fn session() -> ResolvedSession {
         role: Role::Member,
         methods: vec![Method::Password],
         enrollment_only: false,
+        enrollment_only_from: None,
         last_active_at: Timestamp::from_micros(0),
         idle_seconds: 3_600,
         expires_at: Timestamp::from_micros(43_200_000_000),

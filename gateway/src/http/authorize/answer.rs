@@ -114,6 +114,7 @@ pub(super) mod tests {
             role: assigned,
             methods: vec![Method::Password],
             enrollment_only: false,
+            enrollment_only_from: None,
             last_active_at: noon,
             idle_seconds: 3_600,
             expires_at: noon,
@@ -125,7 +126,7 @@ pub(super) mod tests {
             expires_at: noon,
         });
         let role = elevated.map_or(assigned, |role| role.max(assigned));
-        Decision { session: Arc::new(session), role, elevation }
+        Decision { session: Arc::new(session), role, elevation, enrollment_only: false }
     }
 
     fn headers(response: &Response) -> Vec<(&str, &str)> {

@@ -1,0 +1,160 @@
+//! Proof that it is the user who asks, not just their session: the password, and a fresh code where
+//! there is a second factor. A cookie alone is never enough for what changes how one signs in
+//! (ASVS 5.0, 7.5.1).
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
+use shared::{
+    database::{
+        Transaction,
+        audit::{self, Actor, Record},
+        caller::{self, Known},
+        failed,
+    },
+    id::UserId,
+    message::{Caller, Origin},
+    refusal::{Code, Refusal},
+    subject::Subject,
+    trace,
+};
+use tracing::{Instrument as _, instrument};
+
+use crate::{
+    mfa::factor,
+    state::State,
+    throttle::{self, Account},
+};
+
+/// What somebody shows to prove that it is them.
+pub(crate) struct Shown<'a> {
+    pub(crate) caller: &'a Caller,
+    pub(crate) password: SecretString,
+    pub(crate) code: Option<&'a SecretString>,
+    /// What they ask for.
+    pub(crate) request: Subject,
+    /// Whose row is locked as well.
+    pub(crate) target: Option<UserId>,
+    /// Whether a session may ask that can only set up a second factor.
+    pub(crate) enrolling: bool,
+}
+
+/// It is them. The code is used up, and the guess taken back, once the transaction commits.
+pub(crate) struct Proven {
+    pub(crate) tx: Transaction,
+    pub(crate) known: Known,
+    /// What they show is their own account.
+    pub(crate) account: Own,
+}
+
+/// What is known of the account of whoever asks.
+pub(crate) struct Own {
+    pub(crate) slug: String,
+    pub(crate) email: String,
+    pub(crate) name: String,
+    password_hash: Option<String>,
+    pub(crate) has_factor: bool,
+}
+
+/// Looks the account up.
+pub(crate) async fn own(tx: &mut Transaction, user: UserId) -> Result<Own, sqlx::Error> {
+    sqlx::query_as!(
+        Own,
+        r#"SELECT t.slug, u.email, u.name, u.password_hash, m.enabled AS "has_factor!"
+           FROM users u JOIN tenants t ON t.id = u.tenant_id JOIN mfa_standing m ON m.user_id = u.id
+           WHERE u.id = $1"#,
+        user.0,
+    )
+    .fetch_one(&mut **tx)
+    .await
+}
+
+/// Refuses whoever cannot show it; else begins the transaction of the change, under the locks of
+/// [`caller::lock`].
+#[instrument(skip_all, name = "presence.prove")]
+pub(crate) async fn prove(state: &State, shown: Shown<'_>) -> Result<Proven, Refusal> {
+    let caller = shown.caller;
+    let mut tx = state.pool.begin().await.map_err(failed)?;
+    let known = look_up(&mut tx, &shown).await?;
+    let account = own(&mut tx, known.user_id).await.map_err(failed)?;
+    tx.commit().await.map_err(failed)?;
+    if account.has_factor && shown.code.is_none() {
+        return Err(fresh_code());
+    }
+    let guess = throttle::begin(&state.pool, Account::new(&account.slug, &account.email)).await?;
+    let hash = account.password_hash.clone();
+    if !state.hashing.verify(shown.password.clone(), hash.clone()).await? {
+        return Err(wrong(state, &known, &shown, wrong_password()));
+    }
+    let mut tx = state.pool.begin().await.map_err(failed)?;
+    let known = if shown.enrolling {
+        caller::lock_enrolling(&mut tx, caller, shown.target).await?
+    } else {
+        caller::lock(&mut tx, caller, shown.target).await?
+    };
+    let account = own(&mut tx, known.user_id).await.map_err(failed)?;
+    if account.password_hash != hash {
+        return Err(wrong(state, &known, &shown, wrong_password()));
+    }
+    match (account.has_factor, shown.code) {
+        (true, None) => return Err(fresh_code()),
+        (true, Some(code)) => {
+            let used =
+                factor::use_code(&mut tx, &state.keys, known.user_id, code.expose_secret()).await;
+            if let Err(refusal) = used {
+                return Err(wrong(state, &known, &shown, refusal));
+            }
+        }
+        (false, _) => {}
+    }
+    guess.take_back(&mut tx).await.map_err(failed)?;
+    Ok(Proven { tx, known, account })
+}
+
+async fn look_up(tx: &mut Transaction, shown: &Shown<'_>) -> Result<Known, Refusal> {
+    if shown.enrolling {
+        caller::look_up_enrolling(tx, shown.caller).await
+    } else {
+        caller::look_up(tx, shown.caller).await
+    }
+}
+
+fn wrong_password() -> Refusal {
+    Refusal::new(Code::InvalidCredentials, "The password is wrong.")
+}
+
+fn fresh_code() -> Refusal {
+    Refusal::new(
+        Code::FreshMfaRequired,
+        "This needs a code: the six digits that your authenticator app shows now, or a backup code.",
+    )
+}
+
+/// The refusal; its record is written meanwhile.
+fn wrong(state: &State, known: &Known, shown: &Shown<'_>, refusal: Refusal) -> Refusal {
+    if refusal.code == Code::InvalidCredentials {
+        let recorded =
+            record(state.clone(), known.clone(), shown.caller.origin.clone(), shown.request);
+        state.background.spawn(recorded.in_current_span());
+    }
+    refusal
+}
+
+async fn record(state: State, known: Known, origin: Origin, request: Subject) {
+    let recorded = async {
+        let mut tx = state.pool.begin().await?;
+        let record = Record {
+            tenant: known.tenant_id,
+            actor: Actor::User(known.user_id),
+            action: "account.proof-refused",
+            target: Some(format!("user:{}", known.user_id)),
+            origin: &origin,
+            detail: json!({"request": request.path()}),
+            trace_id: trace::current_trace_id(),
+        };
+        audit::append(&mut tx, record).await?;
+        tx.commit().await
+    };
+    if let Err(error) = recorded.await {
+        tracing::error!(%error, "a refused proof was not recorded");
+    }
+}

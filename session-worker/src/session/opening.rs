@@ -1,0 +1,125 @@
+//! Opening a session: the end of every sign-in.
+
+use serde_json::json;
+use shared::{
+    database::{
+        Transaction,
+        audit::{self, Actor, Record},
+        failed,
+    },
+    id::{SessionId, TenantId, UserId},
+    message::{
+        Origin,
+        session::{Method, Session, SignedIn},
+    },
+    refusal::Refusal,
+    token::TokenHash,
+    trace,
+};
+use tracing::instrument;
+
+use super::store;
+use crate::state::State;
+
+/// Who signs in, and how.
+#[derive(Debug)]
+pub(crate) struct NewSession<'a> {
+    pub(crate) user: UserId,
+    pub(crate) tenant: TenantId,
+    pub(crate) methods: &'a [Method],
+    /// The hash of its token.
+    pub(crate) token: TokenHash,
+    pub(crate) origin: &'a Origin,
+}
+
+/// Opens a session, under the lock of the user's row, with its record. The same token twice opens one.
+#[instrument(skip_all, name = "session.open", fields(session.id))]
+pub(crate) async fn open(
+    state: &State,
+    tx: &mut Transaction,
+    new: &NewSession<'_>,
+) -> Result<SessionId, Refusal> {
+    if let Some(earlier) = earlier(tx, &new.token).await.map_err(failed)? {
+        return Ok(earlier);
+    }
+    let id = SessionId::new(state.clock.wall());
+    tracing::Span::current().record("session.id", id.to_string());
+    let methods: Vec<_> = new.methods.iter().map(|method| method.as_str().to_owned()).collect();
+    sqlx::query!(
+        "INSERT INTO sessions (id, tenant_id, user_id, token_hash, methods, user_agent, ip, idle_seconds, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp() + make_interval(secs => $9))",
+        id.0,
+        new.tenant.0,
+        new.user.0,
+        &new.token.0[..],
+        &methods,
+        new.origin.user_agent,
+        new.origin.ip.map(|ip| ip.to_string()),
+        i32::try_from(state.idle_seconds).unwrap_or(i32::MAX),
+        f64::from(state.absolute_seconds),
+    )
+    .execute(&mut **tx)
+    .await
+    .map_err(failed)?;
+    let record = Record {
+        tenant: new.tenant,
+        actor: Actor::User(new.user),
+        action: "session.opened",
+        target: Some(format!("session:{id}")),
+        origin: new.origin,
+        detail: json!({"methods": new.methods}),
+        trace_id: trace::current_trace_id(),
+    };
+    audit::append(tx, record).await.map_err(failed)?;
+    Ok(id)
+}
+
+/// The session of a token. Nobody but the gateway that made it knows it.
+pub(crate) async fn earlier(
+    tx: &mut Transaction,
+    token: &TokenHash,
+) -> Result<Option<SessionId>, sqlx::Error> {
+    let earlier = sqlx::query_scalar!(
+        "SELECT id FROM sessions WHERE token_hash = $1 AND ended_at IS NULL",
+        &token.0[..],
+    );
+    Ok(earlier.fetch_optional(&mut **tx).await?.map(SessionId))
+}
+
+/// The answer that the same message has had before, for a message may come twice.
+pub(crate) async fn opened_before(
+    state: &State,
+    token: &TokenHash,
+) -> Result<Option<SignedIn>, Refusal> {
+    let mut tx = state.pool.begin().await.map_err(failed)?;
+    let earlier = earlier(&mut tx, token).await.map_err(failed)?;
+    tx.commit().await.map_err(failed)?;
+    match earlier {
+        Some(id) => signed_in(state, id).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The answer to a sign-in that was completed.
+pub(crate) async fn signed_in(state: &State, id: SessionId) -> Result<SignedIn, Refusal> {
+    let session = current(state, id).await?;
+    let enrollment_only = sqlx::query_scalar!(
+        r#"SELECT coalesce(m.enrollment_only_from <= clock_timestamp(), false) AS "only!"
+           FROM sessions s JOIN mfa_standing m ON m.user_id = s.user_id WHERE s.id = $1"#,
+        id.0,
+    )
+    .fetch_one(&state.pool)
+    .await
+    .map_err(failed)?;
+    Ok(if enrollment_only {
+        SignedIn::EnrollmentRequired { session }
+    } else {
+        SignedIn::Authenticated { session }
+    })
+}
+
+/// A session that lives.
+pub(crate) async fn current(state: &State, id: SessionId) -> Result<Session, Refusal> {
+    let session = store::current(&state.pool, id).await.map_err(failed)?;
+    session.ok_or_else(Refusal::unauthenticated)
+}

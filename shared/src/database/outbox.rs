@@ -1,0 +1,39 @@
+//! Events that people are told of, written in the transaction of the change.
+
+use serde_json::Value;
+
+use super::{Transaction, caller::Known};
+use crate::{clock::Timestamp, id::TenantId, random, trace};
+
+/// Writes an event down.
+///
+/// `kind` is concept and past tense; `payload` never holds codes, tokens, hashes or passwords.
+pub async fn append(
+    tx: &mut Transaction,
+    now: Timestamp,
+    tenant: TenantId,
+    kind: &str,
+    payload: Value,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO outbox (id, tenant_id, kind, payload, traceparent) VALUES ($1, $2, $3, $4, $5)",
+        random::uuid_v7(now),
+        tenant.0,
+        kind,
+        payload,
+        trace::current_traceparent(),
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// [`append`] for what somebody did.
+pub async fn append_by(
+    tx: &mut Transaction,
+    by: &Known,
+    kind: &str,
+    payload: Value,
+) -> Result<(), sqlx::Error> {
+    append(tx, by.now, by.tenant_id, kind, payload).await
+}
