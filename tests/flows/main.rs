@@ -1,5 +1,6 @@
 //! Flows through a whole Breakglass: real processes, real NATS, real Postgres.
 
+mod accounts;
 mod bad_input;
 mod expiry;
 mod faults;

@@ -58,6 +58,8 @@ enum Effect {
     Grants,
     /// The object, a grant, ends.
     EndsGrant,
+    /// The rights of many are looked at again.
+    Revises,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +73,9 @@ enum Cell {
 struct Row(&'static str, Object, Effect, [Cell; 7]);
 
 use Cell::{No, Ok as Yes};
-use Effect::{EndsCaller, EndsGrant, EndsOther, EndsSession, EndsUser, Grants, Opens, Shows};
+use Effect::{
+    EndsCaller, EndsGrant, EndsOther, EndsSession, EndsUser, Grants, Opens, Revises, Shows,
+};
 use Object::{
     Colleagues, ColleaguesAsOwn, ColleaguesPast, Nobodys, Nothing, Own, OwnPast, Strangers,
     StrangersAsColleagues,
@@ -79,10 +83,12 @@ use Object::{
 
 const OKAY: Cell = Yes(200);
 const MADE: Cell = Yes(201);
+const NOTE: Cell = Yes(202);
 const GONE: Cell = Yes(204);
 const WHO_: Cell = No(401, "unauthenticated");
 const DENY: Cell = No(403, "forbidden");
 const NONE: Cell = No(404, "not-found");
+const BADC: Cell = No(401, "invalid-credentials");
 const OVER: Cell = No(409, "grant-ended");
 
 #[rustfmt::skip]
@@ -113,6 +119,36 @@ const TABLE: &[Row] = &[
     Row("POST /v1/login",                              Nothing,               Opens,                  [OKAY, OKAY, OKAY, OKAY, OKAY, OKAY, OKAY]),
     Row("POST /v1/logout",                             Nothing,               EndsCaller,             [WHO_, WHO_, WHO_, GONE, GONE, GONE, GONE]),
     Row("GET /v1/me",                                  Nothing,               Shows("permissions"),   [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+
+    Row("POST /v1/login/mfa",                              Nothing,               Shows(""),               [BADC, BADC, BADC, BADC, BADC, BADC, BADC]),
+    Row("POST /v1/password-reset",                         Nothing,               Shows(""),               [BADC, BADC, BADC, BADC, BADC, BADC, BADC]),
+    Row("POST /v1/password-reset/request",                 Nothing,               Shows(""),               [NOTE, NOTE, NOTE, NOTE, NOTE, NOTE, NOTE]),
+    Row("POST /v1/me/password",                            Nothing,               EndsOther,               [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("POST /v1/mfa/totp",                               Nothing,               Shows("secret"),         [WHO_, WHO_, WHO_, MADE, MADE, MADE, MADE]),
+    Row("POST /v1/mfa/totp/confirm",                       Nothing,               Shows(""),               [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
+    Row("DELETE /v1/mfa/totp",                             Nothing,               Shows(""),               [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
+    Row("POST /v1/mfa/backup-codes",                       Nothing,               Shows(""),               [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
+    Row("GET /v1/mfa-policy",                              Nothing,               Shows("grace_period_days"), [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("PUT /v1/mfa-policy",                              Nothing,               Revises,                 [WHO_, WHO_, WHO_, DENY, DENY, OKAY, DENY]),
+
+    Row("GET /v1/users",                                   Nothing,               Shows("users"),          [WHO_, WHO_, WHO_, DENY, DENY, OKAY, DENY]),
+    Row("POST /v1/users",                                  Nothing,               Shows("set_password_token"), [WHO_, WHO_, WHO_, DENY, DENY, MADE, DENY]),
+    Row("GET /v1/users/{id}",                              Own,                   Shows("user"),           [WHO_, WHO_, WHO_, DENY, DENY, OKAY, DENY]),
+    Row("GET /v1/users/{id}",                              Colleagues,            Shows("user"),           [WHO_, WHO_, WHO_, DENY, DENY, OKAY, DENY]),
+    Row("GET /v1/users/{id}",                              Strangers,             Shows("user"),           [WHO_, WHO_, WHO_, DENY, DENY, NONE, DENY]),
+    Row("GET /v1/users/{id}",                              Nobodys,               Shows("user"),           [WHO_, WHO_, WHO_, DENY, DENY, NONE, DENY]),
+    Row("PATCH /v1/users/{id}",                            Own,                   Shows("user"),           [WHO_, WHO_, WHO_, DENY, DENY, OKAY, DENY]),
+    Row("PATCH /v1/users/{id}",                            Colleagues,            Shows("user"),           [WHO_, WHO_, WHO_, DENY, DENY, OKAY, DENY]),
+    Row("PATCH /v1/users/{id}",                            Strangers,             Shows("user"),           [WHO_, WHO_, WHO_, DENY, DENY, NONE, DENY]),
+    Row("PATCH /v1/users/{id}",                            Nobodys,               Shows("user"),           [WHO_, WHO_, WHO_, DENY, DENY, NONE, DENY]),
+    Row("POST /v1/users/{id}/reset-password",              Own,                   Shows("expires_at"),     [WHO_, WHO_, WHO_, DENY, DENY, OKAY, DENY]),
+    Row("POST /v1/users/{id}/reset-password",              Colleagues,            Shows("expires_at"),     [WHO_, WHO_, WHO_, DENY, DENY, OKAY, DENY]),
+    Row("POST /v1/users/{id}/reset-password",              Strangers,             Shows("expires_at"),     [WHO_, WHO_, WHO_, DENY, DENY, NONE, DENY]),
+    Row("POST /v1/users/{id}/reset-password",              Nobodys,               Shows("expires_at"),     [WHO_, WHO_, WHO_, DENY, DENY, NONE, DENY]),
+    Row("DELETE /v1/users/{id}/mfa",                       Own,                   EndsUser,                [WHO_, WHO_, WHO_, DENY, DENY, OKAY, DENY]),
+    Row("DELETE /v1/users/{id}/mfa",                       Colleagues,            EndsUser,                [WHO_, WHO_, WHO_, DENY, DENY, OKAY, DENY]),
+    Row("DELETE /v1/users/{id}/mfa",                       Strangers,             EndsUser,                [WHO_, WHO_, WHO_, DENY, DENY, NONE, DENY]),
+    Row("DELETE /v1/users/{id}/mfa",                       Nobodys,               EndsUser,                [WHO_, WHO_, WHO_, DENY, DENY, NONE, DENY]),
 
     Row("GET /v1/sessions",                            Nothing,               Shows("sessions"),      [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
     Row("POST /v1/sessions/revoke-others",             Nothing,               EndsOther,              [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
@@ -209,9 +245,25 @@ async fn play(
     let body = match route(row) {
         "POST /v1/login" => stage::credentials(world, Role::Member)?,
         "POST /v1/emergency/grants" => json!({"reason": "Orders are not being paid out"}),
+        "POST /v1/login/mfa" => json!({"challenge": "bgc_x", "code": "123456"}),
+        "POST /v1/password-reset" => json!({"token": "bgp_x", "new_password": "plum-harbour-9"}),
+        "POST /v1/password-reset/request" => json!({"tenant": "x", "email": "nobody@x.test"}),
+        "POST /v1/me/password" => {
+            json!({"current_password": stage::PASSWORD, "new_password": "plum-harbour-9"})
+        }
+        "POST /v1/mfa/totp" | "DELETE /v1/users/{id}/mfa" => json!({"password": stage::PASSWORD}),
+        "POST /v1/mfa/totp/confirm" => json!({"code": "123456"}),
+        "DELETE /v1/mfa/totp" | "POST /v1/mfa/backup-codes" => {
+            json!({"password": stage::PASSWORD, "code": "123456"})
+        }
+        "PUT /v1/mfa-policy" => {
+            json!({"require_2fa": false, "required_roles": ["admin"], "grace_period_days": 3})
+        }
+        "POST /v1/users" => json!({"email": "new@matrix.test", "name": "New", "role": "admin"}),
+        "PATCH /v1/users/{id}" => json!({"name": "Another name"}),
         _ => json!({}),
     };
-    let bodied = matches!(method, "POST" | "PUT" | "PATCH");
+    let bodied = matches!(method, "POST" | "PUT" | "PATCH") || body != json!({});
     let path = stage.fill(path, object);
     let answer =
         stage.caller.send(Method::try_from(method)?, &path, bodied.then_some(body)).await?;
@@ -256,9 +308,9 @@ fn shows(effect: Effect, answer: &Answer) -> bool {
         Opens => answer.body["token"].is_string(),
         EndsCaller => answer.body.is_null(),
         EndsOther | EndsUser => {
-            answer.body["revoked"].as_u64().is_some_and(|n| n > 0) && enforced(answer)
+            answer.body["revoked"].as_u64().is_none_or(|n| n > 0) && enforced(answer)
         }
-        EndsSession | EndsGrant | Grants => enforced(answer),
+        EndsSession | EndsGrant | Grants | Revises => enforced(answer),
     }
 }
 

@@ -6,10 +6,12 @@ mod disturb;
 mod edges;
 pub mod faults;
 pub mod model;
+mod people;
 pub mod scratch;
 mod world;
 
 pub use self::bus::observer;
 pub use self::disturb::Paused;
 pub use self::edges::{assert_whole, receipt};
+pub use self::people::Authenticator;
 pub use self::world::{Answer, Client, Options, World, eventually};

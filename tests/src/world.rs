@@ -133,7 +133,7 @@ impl World {
             email: format!("{role}@{slug}.test"),
             name: format!("{role} of {slug}"),
             role,
-            password: SecretString::from(format!("{role}{role}")),
+            password: Some(SecretString::from(format!("{role}{role}"))),
         };
         let users: Vec<_> = shared::role::ROLES.into_iter().map(user).collect();
         operator::create_tenant(&self.pool, slug, slug, &users).await?;

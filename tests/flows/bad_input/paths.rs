@@ -231,7 +231,7 @@ async fn unknown_routes_are_not_found_and_no_trick_leads_to_a_known_one() -> any
         "/.env",
         "/healthz/",
         "/openapi.json/",
-        "/v1/users/{user}",
+        "/v1/users/{user}/x",
         "/v1/users/{user}/sessions/{session}/x",
     ] {
         for method in ["GET", "POST", "DELETE", "BREW"] {

@@ -1,8 +1,9 @@
 //! The people, sessions and grants that a cell of the matrix plays with.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use anyhow::Context as _;
+use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, Version};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use shared::{
@@ -50,6 +51,17 @@ struct Person {
     clients: [Client; 2],
     grants: Vec<Uuid>,
 }
+
+/// Everybody's password.
+pub(super) const PASSWORD: &str = "matrix-harbour-7";
+
+/// Its hash, with parameters that cost next to nothing.
+static PASSWORD_HASH: LazyLock<String> = LazyLock::new(|| {
+    let params = Params::new(8, 1, 1, None).expect("the least that there is");
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let hash = argon2.hash_password_with_salt(PASSWORD.as_bytes(), &[1; 16]);
+    hash.expect("it can be hashed").to_string()
+});
 
 /// Two tenants of their own: the caller with a colleague, and a stranger.
 pub(super) struct Stage {
@@ -209,6 +221,7 @@ impl Stage {
             (Effect::EndsSession, Object::Colleagues) => end(&of("colleague's")[..1]),
             (Effect::EndsUser, Object::Own) => end(of("own")),
             (Effect::EndsUser, Object::Colleagues) => end(of("colleague's")),
+            (Effect::Revises, _) => {}
             (Effect::Grants, _) => *state.active.entry(self.me.id).or_default() += 1,
             (Effect::EndsGrant, Object::Own | Object::Colleagues) => {
                 state.grants.insert(self.grant(object), "revoked".to_owned());
@@ -244,12 +257,13 @@ impl Person {
     ) -> anyhow::Result<Self> {
         let id = UserId::new(SystemClock.wall());
         sqlx::query(
-            "INSERT INTO users (id, tenant_id, email, name, role) VALUES ($1, $2, $3, 'x', $4)",
+            "INSERT INTO users (id, tenant_id, email, name, role, password_hash) VALUES ($1, $2, $3, 'x', $4, $5)",
         )
         .bind(id.0)
         .bind(tenant.0)
         .bind(format!("{id}@matrix.test"))
         .bind(role.as_str())
+        .bind(&*PASSWORD_HASH)
         .execute(&world.pool)
         .await?;
         let (first, client) = session(world, tenant, id).await?;
@@ -274,6 +288,10 @@ async fn tenant(world: &World, slug: &str) -> anyhow::Result<TenantId> {
     sqlx::query("INSERT INTO tenants (id, slug, name) VALUES ($1, $2, $2)")
         .bind(id.0)
         .bind(slug)
+        .execute(&world.pool)
+        .await?;
+    sqlx::query("INSERT INTO mfa_policies (tenant_id) VALUES ($1)")
+        .bind(id.0)
         .execute(&world.pool)
         .await?;
     Ok(id)

@@ -86,6 +86,8 @@ impl Stage {
                 key.into(),
                 "--subject-prefix".into(),
                 PREFIX.into(),
+                "--secret-keys".into(),
+                secret_keys(dir.path())?.into(),
                 "--exit-with-parent".into(),
             ],
             env: vec![("BREAKGLASS_DATABASE_URL", url.expose_secret().into())],
@@ -101,6 +103,8 @@ impl Stage {
                        SELECT lpad(to_hex(n), 32, '0')::uuid, 'bench-' || n, 'Bench ' || n
                        FROM generate_series(0, $1) n";
         sqlx::query(tenants).bind(signed(TENANTS) - 1).execute(&pool).await?;
+        let policies = "INSERT INTO mfa_policies (tenant_id) SELECT id FROM tenants";
+        sqlx::query(policies).execute(&pool).await?;
         Ok(Self { pool, worker, nats, postgres, dir, users: AtomicU64::new(1) })
     }
 
@@ -230,4 +234,8 @@ fn token_hash(n: u64) -> TokenHash {
 
 fn signed(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn secret_keys(dir: &Path) -> anyhow::Result<PathBuf> {
+    Ok(local::keys::secret_keys(dir)?)
 }

@@ -96,6 +96,10 @@ impl Load {
                 .bind(id.0)
                 .execute(&pool)
                 .await?;
+            sqlx::query("INSERT INTO mfa_policies (tenant_id) VALUES ($1)")
+                .bind(id.0)
+                .execute(&pool)
+                .await?;
             let (_, mut sessions) = add_user(&pool, id, Role::Admin, 1).await?;
             tenants.push(Tenant { id, admin: sessions.remove(0) });
         }
