@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Config, account as accounts, audit as record, edges,
+    Config, account as accounts, audit as record, device, edges,
     keys::Keys,
     mfa,
     password::{Hashing, rules::Blocklist},
@@ -69,6 +69,7 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
         background: background.clone(),
     };
 
+    tokio::task::spawn_blocking(device::prepare);
     let mut tasks = JoinSet::new();
     // Requests that are still worked on while this stops may wait for acks.
     let finished = CancellationToken::new();
