@@ -48,7 +48,7 @@ pub(crate) async fn me(state: State, request: Me) -> Result<Account, Refusal> {
     .await
     .map_err(failed)?;
     tx.commit().await.map_err(failed)?;
-    let session = store::current(&state.pool, known.session_id).await.map_err(failed)?;
+    let session = store::current(&state, known.session_id).await.map_err(failed)?;
     let session = session.ok_or_else(Refusal::unauthenticated)?;
     let permissions = if known.enrollment_only { Vec::new() } else { known.permissions() };
     let elevation = known.elevation.map(|elevation| elevation.grant_id);

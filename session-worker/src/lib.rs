@@ -10,6 +10,7 @@ mod config;
 mod device;
 mod edges;
 pub mod keys;
+mod location;
 mod manage;
 mod mfa;
 pub mod operator;

@@ -1,6 +1,6 @@
 //! Which subject goes to which handler, and everything that runs beside them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use shared::{
     bus::{Bus, Server},
@@ -15,6 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Config, account as accounts, audit as record, device, edges,
     keys::Keys,
+    location::Locations,
     mfa,
     password::{Hashing, rules::Blocklist},
     revocation::{Parts, Revocations},
@@ -40,6 +41,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 
 /// Runs session-worker until it is told to stop.
 pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()> {
+    let locations = Locations::load(config.location_database.as_deref())?;
     let bus = Bus::connect(&config.bus, Identity::SessionWorker).await?;
     let pool =
         database::connect(&config.database.database_url, config.database.database_connections)?;
@@ -64,6 +66,7 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
         hashing: Hashing::new(config.hashing_threads)?,
         blocklist: Blocklist::new(config.password_blocklist.as_deref())?,
         keys: Keys::read(&config.secret_keys)?,
+        locations: Arc::new(locations),
         idle_seconds: config.session_idle_seconds,
         absolute_seconds: config.session_seconds,
         background: background.clone(),

@@ -52,7 +52,7 @@ pub(crate) async fn list(state: State, request: List) -> Result<Sessions, Refusa
     let (tx, owner) =
         owner(tx, &known, &request.caller, request.user_id, Subject::SessionList).await?;
     tx.commit().await.map_err(failed)?;
-    let sessions = store::live(&state.pool, owner, known.session_id).await.map_err(failed)?;
+    let sessions = store::live(&state, owner, known.session_id).await.map_err(failed)?;
     Ok(Sessions { sessions })
 }
 

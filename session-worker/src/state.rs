@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     batch::Queue,
     keys::Keys,
+    location::Locations,
     password::{Hashing, rules::Blocklist},
     revocation::{Enforcing, Revocations},
     session::ending::{End, Ended},
@@ -37,6 +38,8 @@ pub(crate) struct State {
     pub(crate) blocklist: Blocklist,
     /// With which shared secrets are sealed.
     pub(crate) keys: Keys,
+    /// Where addresses are.
+    pub(crate) locations: Arc<Locations>,
     /// How long a new session may be unused.
     pub(crate) idle_seconds: u32,
     /// How long a new session lives at most.

@@ -120,6 +120,6 @@ pub(crate) async fn signed_in(state: &State, id: SessionId) -> Result<SignedIn, 
 
 /// A session that lives.
 pub(crate) async fn current(state: &State, id: SessionId) -> Result<Session, Refusal> {
-    let session = store::current(&state.pool, id).await.map_err(failed)?;
+    let session = store::current(state, id).await.map_err(failed)?;
     session.ok_or_else(Refusal::unauthenticated)
 }

@@ -1,6 +1,6 @@
 //! SQL of sessions.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use shared::{
     clock::Timestamp,
@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 use tracing::instrument;
 use uuid::Uuid;
 
-use crate::device;
+use crate::{device, location::Locations, state::State};
 
 /// The head and the live session of a token, in one statement and so from one snapshot.
 #[instrument(skip_all, name = "session.select")]
@@ -82,7 +82,7 @@ fn methods(names: &[String]) -> Vec<Method> {
 /// [`MOST_ITEMS`].
 #[instrument(skip_all, name = "session.select-live")]
 pub(crate) async fn live(
-    pool: &PgPool,
+    state: &State,
     user: UserId,
     current: SessionId,
 ) -> Result<Vec<Session>, sqlx::Error> {
@@ -99,15 +99,15 @@ pub(crate) async fn live(
         IDLE_SLACK_SECONDS,
         i64::from(MOST_ITEMS),
     )
-    .fetch_all(pool)
+    .fetch_all(&state.pool)
     .await?;
-    Ok(rows.into_iter().map(SessionRow::into_session).collect())
+    Ok(rows.into_iter().map(|row| row.into_session(&state.locations)).collect())
 }
 
 /// The session that asks, if it lives.
 #[instrument(skip_all, name = "session.select-current")]
 pub(crate) async fn current(
-    pool: &PgPool,
+    state: &State,
     session: SessionId,
 ) -> Result<Option<Session>, sqlx::Error> {
     let row = sqlx::query_as!(
@@ -118,9 +118,9 @@ pub(crate) async fn current(
            WHERE id = $1 AND ended_at IS NULL AND expires_at > clock_timestamp()"#,
         session.0,
     )
-    .fetch_optional(pool)
+    .fetch_optional(&state.pool)
     .await?;
-    Ok(row.map(SessionRow::into_session))
+    Ok(row.map(|row| row.into_session(&state.locations)))
 }
 
 struct SessionRow {
@@ -136,7 +136,8 @@ struct SessionRow {
 }
 
 impl SessionRow {
-    fn into_session(self) -> Session {
+    fn into_session(self, locations: &Locations) -> Session {
+        let ip: Option<IpAddr> = self.ip.and_then(|ip| ip.parse().ok());
         let last_active_at = Timestamp::from(self.last_active_at);
         let idle = Duration::from_secs(u64::from(self.idle_seconds.cast_unsigned()));
         let expires_at = Timestamp::from(self.expires_at);
@@ -144,8 +145,8 @@ impl SessionRow {
             id: SessionId(self.id),
             current: self.current,
             device: device::describe(self.user_agent.as_deref()),
-            ip: self.ip.and_then(|ip| ip.parse().ok()),
-            location: None,
+            ip,
+            location: ip.and_then(|ip| locations.of(ip)),
             created_at: self.created_at.into(),
             last_active_at,
             idle_expires_at: last_active_at.plus(idle).min(expires_at),
