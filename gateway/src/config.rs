@@ -9,7 +9,10 @@ use shared::{
     runtime::{RuntimeConfig, ServiceConfig},
 };
 
-use crate::edge::OnPartition;
+use crate::{
+    edge::OnPartition,
+    http::{ForwardedHeader, ProxyNetwork},
+};
 
 /// The edge: decides for reverse proxies from memory, and carries the API to the bus.
 #[derive(Debug, Clone, Parser)]
@@ -28,6 +31,13 @@ pub struct Config {
     /// May be given several times, or separated by commas.
     #[arg(long = "public-origin", env = "BREAKGLASS_PUBLIC_ORIGIN", value_delimiter = ',')]
     pub public_origins: Vec<String>,
+    /// Address or network (192.0.2.0/24) of a proxy that is believed when it says for whom it asks. May be given several times, or separated by commas. Without any, whoever
+    /// connects is the client.
+    #[arg(long = "trusted-proxy", env = "BREAKGLASS_TRUSTED_PROXIES", value_delimiter = ',')]
+    pub trusted_proxies: Vec<ProxyNetwork>,
+    /// The header in which the trusted proxies say it. Each of them has to write this one.
+    #[arg(long, env = "BREAKGLASS_FORWARDED_HEADER", value_enum, default_value_t)]
+    pub forwarded_header: ForwardedHeader,
     /// Most sessions kept in memory.
     #[arg(long, env = "BREAKGLASS_CACHED_SESSIONS", default_value_t = 100_000)]
     pub cached_sessions: u64,

@@ -34,6 +34,7 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
         edge,
         clock: context.clock,
         public_origins: config.public_origins.into(),
+        proxies: http::Proxies::new(config.trusted_proxies, config.forwarded_header).into(),
     });
 
     let mut tasks = JoinSet::new();

@@ -43,7 +43,7 @@ pub struct Config {
     /// File with passwords that may not be set, one a line, besides the list that is built in.
     #[arg(long, env = "BREAKGLASS_PASSWORD_BLOCKLIST")]
     pub password_blocklist: Option<PathBuf>,
-    /// File in MaxMind's format (.mmdb) that says where addresses are, City or Country. Read once, at the
+    /// File in the format of `MaxMind` (.mmdb) that says where addresses are, City or Country. Read once, at the
     /// start: for a newer file start anew. Without it sessions have no location.
     #[arg(long, env = "BREAKGLASS_LOCATION_DATABASE")]
     pub location_database: Option<PathBuf>,

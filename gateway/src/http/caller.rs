@@ -1,6 +1,6 @@
 //! Who is behind a request, as far as the gateway sees: a token and an address, never a user.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
@@ -16,6 +16,7 @@ use super::{
     credential::{Carrier, credential},
     csrf::{Site, site},
     problem::Refused,
+    proxies::Proxies,
 };
 
 /// A `User-Agent` is cut to so many bytes.
@@ -46,7 +47,8 @@ impl FromRequestParts<State> for SignedBy {
         if on_its_own && site(&parts.headers, &state.public_origins) != Site::Same {
             return Err(cross_site());
         }
-        let caller = Caller { token: credential.token.hash(), origin: origin(parts) };
+        let origin = origin(parts, &state.proxies);
+        let caller = Caller { token: credential.token.hash(), origin };
         Ok(Self(caller, credential.carrier))
     }
 }
@@ -60,7 +62,7 @@ impl FromRequestParts<State> for Visitor {
 
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Refused> {
         match site(&parts.headers, &state.public_origins) {
-            Site::Same | Site::Unsaid => Ok(Self(origin(parts))),
+            Site::Same | Site::Unsaid => Ok(Self(origin(parts, &state.proxies))),
             Site::Cross => Err(cross_site()),
         }
     }
@@ -74,11 +76,15 @@ fn cross_site() -> Refused {
     ))
 }
 
-/// Where a request came from. No header changes the address.
-fn origin(parts: &Parts) -> Origin {
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+/// The client's address: whoever connected, or whoever a trusted proxy says that it asks for.
+pub(super) fn address(parts: &Parts, proxies: &Proxies) -> Option<IpAddr> {
+    let ConnectInfo(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
+    Some(proxies.client(peer.ip(), &parts.headers))
+}
+
+fn origin(parts: &Parts, proxies: &Proxies) -> Origin {
     Origin {
-        ip: peer.map(|ConnectInfo(address)| address.ip().to_canonical()),
+        ip: address(parts, proxies),
         user_agent: parts.headers.get(USER_AGENT).map(|value| user_agent(value.as_bytes())),
     }
 }
@@ -103,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_is_the_peers_whatever_headers_say() {
+    fn without_proxies_the_address_is_the_peers_whatever_headers_say() {
         let request = Request::get("/")
             .header("x-forwarded-for", "203.0.113.7")
             .header("forwarded", "for=203.0.113.7")
@@ -112,7 +118,7 @@ mod tests {
             ))
             .body(())
             .expect("a request");
-        let origin = origin(&request.into_parts().0);
+        let origin = origin(&request.into_parts().0, &Proxies::default());
         assert_eq!(origin.ip, Some("192.0.2.1".parse().expect("an address")));
         assert_eq!(origin.user_agent, None);
     }

@@ -20,6 +20,7 @@ mod openapi;
 mod parameters;
 mod passwords;
 mod problem;
+mod proxies;
 mod responses;
 mod serve;
 mod sessions;
@@ -42,7 +43,11 @@ use shared::{
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 
 use self::problem::Refused;
-pub use self::{openapi::document, serve::serve};
+pub use self::{
+    openapi::document,
+    proxies::{ForwardedHeader, Proxies, ProxyNetwork},
+    serve::serve,
+};
 use crate::edge::Edge;
 
 /// What the routes need.
@@ -57,11 +62,13 @@ pub struct State {
     /// Origins (`https://breakglass.example`) that count as the gateway's own, besides the `Host`
     /// of a request.
     pub public_origins: Arc<[String]>,
+    /// Who is believed when they say for whom they ask.
+    pub proxies: Arc<Proxies>,
 }
 
 /// All routes of the gateway.
 ///
-/// To be served by [`serve`], which tells the peer's address: it is the client's.
+/// To be served by [`serve`], which tells the peer's address.
 pub fn router(state: State) -> Router {
     let decisions = Router::from(authorize::routes()).with_state(state.edge.clone());
     let probes = Router::from(health::routes()).with_state(state.clone());
