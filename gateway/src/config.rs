@@ -38,6 +38,10 @@ pub struct Config {
     /// The header in which the trusted proxies say it. Each of them has to write this one.
     #[arg(long, env = "BREAKGLASS_FORWARDED_HEADER", value_enum, default_value_t)]
     pub forwarded_header: ForwardedHeader,
+    /// Most failed attempts to sign in, or to prove who one is, in a minute from one address (of IPv6: one
+    /// /64 network), on this gateway; 0: any number. Past it the answer is 429.
+    #[arg(long, env = "BREAKGLASS_ADDRESS_FAILURES_PER_MINUTE", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    pub address_failures_per_minute: u32,
     /// Most sessions kept in memory.
     #[arg(long, env = "BREAKGLASS_CACHED_SESSIONS", default_value_t = 100_000)]
     pub cached_sessions: u64,

@@ -32,6 +32,7 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
     let routes = http::router(http::State {
         bus,
         edge,
+        guesses: http::Guesses::new(config.address_failures_per_minute, context.clock.clone()),
         clock: context.clock,
         public_origins: config.public_origins.into(),
         proxies: http::Proxies::new(config.trusted_proxies, config.forwarded_header).into(),

@@ -3,6 +3,7 @@
 mod authorize;
 mod cookie;
 mod flood;
+mod origin;
 mod record;
 
 use reqwest::{Method, header::HeaderMap};

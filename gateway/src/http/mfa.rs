@@ -27,6 +27,7 @@ use super::{
     body::{Body, Nothing},
     caller::{Signed, SignedBy},
     credential::{Carrier, set_cookie},
+    guess::Guess,
     parameters::{Id, Parameters},
     problem::Refused,
     responses,
@@ -79,10 +80,11 @@ struct Both {
 async fn enroll(
     extract::State(state): extract::State<State>,
     Signed(caller): Signed,
+    guess: Guess,
     Parameters(Nothing {}): Parameters<Nothing>,
     Body(Shown { password, code }): Body<Shown>,
 ) -> Result<(StatusCode, Json<Enrollment>), Refused> {
-    let enrollment = state.bus.request(&Enroll { caller, password, code }).await?;
+    let enrollment = guess.judge(state.bus.request(&Enroll { caller, password, code })).await?;
     Ok((StatusCode::CREATED, Json(enrollment)))
 }
 
@@ -124,11 +126,13 @@ struct Confirmed {
 async fn confirm(
     extract::State(state): extract::State<State>,
     SignedBy(caller, carrier): SignedBy,
+    guess: Guess,
     Parameters(Nothing {}): Parameters<Nothing>,
     Body(FirstCode { code }): Body<FirstCode>,
 ) -> Result<Response, Refused> {
     let token = Token::generate();
-    let confirmed = state.bus.request(&Confirm { caller, code, token: token.hash() }).await?;
+    let confirmed =
+        guess.judge(state.bus.request(&Confirm { caller, code, token: token.hash() })).await?;
     let answer = |token| {
         let backup_codes = confirmed.backup_codes;
         Json(Confirmed { backup_codes, session: confirmed.session, token })
@@ -152,10 +156,11 @@ async fn confirm(
 async fn disable(
     extract::State(state): extract::State<State>,
     Signed(caller): Signed,
+    guess: Guess,
     Parameters(Nothing {}): Parameters<Nothing>,
     Body(Both { password, code }): Body<Both>,
 ) -> Result<StatusCode, Refused> {
-    state.bus.request(&Disable { caller, password, code }).await?;
+    guess.judge(state.bus.request(&Disable { caller, password, code })).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -171,10 +176,11 @@ async fn disable(
 async fn renew_backup_codes(
     extract::State(state): extract::State<State>,
     Signed(caller): Signed,
+    guess: Guess,
     Parameters(Nothing {}): Parameters<Nothing>,
     Body(Both { password, code }): Body<Both>,
 ) -> Result<Json<BackupCodes>, Refused> {
-    Ok(Json(state.bus.request(&RenewBackupCodes { caller, password, code }).await?))
+    Ok(Json(guess.judge(state.bus.request(&RenewBackupCodes { caller, password, code })).await?))
 }
 
 /// Take a user's second factor away.
@@ -192,12 +198,13 @@ async fn renew_backup_codes(
 async fn reset(
     extract::State(state): extract::State<State>,
     Signed(caller): Signed,
+    guess: Guess,
     Parameters(Nothing {}): Parameters<Nothing>,
     Id(user): Id,
     Body(Shown { password, code }): Body<Shown>,
 ) -> Result<Json<WasReset>, Refused> {
     let request = Reset { caller, user_id: UserId(user), password, code };
-    Ok(Json(state.bus.request(&request).await?))
+    Ok(Json(guess.judge(state.bus.request(&request)).await?))
 }
 
 /// Of whom a second factor is required.

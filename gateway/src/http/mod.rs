@@ -13,6 +13,7 @@ mod credential;
 mod csrf;
 mod edges;
 mod grants;
+mod guess;
 mod health;
 mod me;
 mod mfa;
@@ -44,6 +45,7 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 
 use self::problem::Refused;
 pub use self::{
+    guess::Guesses,
     openapi::document,
     proxies::{ForwardedHeader, Proxies, ProxyNetwork},
     serve::serve,
@@ -64,6 +66,8 @@ pub struct State {
     pub public_origins: Arc<[String]>,
     /// Who is believed when they say for whom they ask.
     pub proxies: Arc<Proxies>,
+    /// Who has guessed wrong how often.
+    pub guesses: Guesses,
 }
 
 /// All routes of the gateway.

@@ -16,6 +16,7 @@ use super::{
     at_commit::at_commit,
     body::{Body, Nothing},
     caller::{Signed, Visitor},
+    guess::Guess,
     parameters::Parameters,
     problem::Refused,
     responses,
@@ -55,12 +56,13 @@ struct Change {
 async fn change(
     extract::State(state): extract::State<State>,
     Signed(caller): Signed,
+    guess: Guess,
     Parameters(Nothing {}): Parameters<Nothing>,
     Body(change): Body<Change>,
 ) -> Result<Json<PasswordSet>, Refused> {
     let Change { current_password, new_password, code } = change;
     let request = ChangePassword { caller, current_password, new_password, code };
-    Ok(Json(state.bus.request(&request).await?))
+    Ok(Json(guess.judge(state.bus.request(&request)).await?))
 }
 
 /// A password and the token that allows to set it.
@@ -88,6 +90,7 @@ struct Set {
 async fn set(
     extract::State(state): extract::State<State>,
     Visitor(origin): Visitor,
+    guess: Guess,
     Parameters(Nothing {}): Parameters<Nothing>,
     Body(set): Body<Set>,
 ) -> Result<Json<PasswordSet>, Refused> {
@@ -96,7 +99,7 @@ async fn set(
         .parse()
         .map_err(|_| Refusal::new(Code::InvalidCredentials, "This is no token for a password."))?;
     let request = SetPassword { token: token.hash(), new_password: set.new_password, origin };
-    Ok(Json(state.bus.request(&request).await?))
+    Ok(Json(guess.judge(state.bus.request(&request)).await?))
 }
 
 /// Whose password was forgotten.

@@ -46,7 +46,7 @@ problems! {
         "401": "Wrong tenant, email, password, challenge or code (`invalid-credentials`).",
         "403": "From another site (`csrf`).",
         "413": "The body is over 64 KiB (`payload-too-large`).",
-        "429": "Too many failed attempts (`too-many-attempts`).",
+        "429": "Too many failed attempts, or from this address (`too-many-attempts`).",
         "500": "A fault of ours (`internal`).",
         "503": "A component is out of reach (`unavailable`).",
     }
@@ -55,7 +55,7 @@ problems! {
         "401": "No live session (`unauthenticated`), or password or code are wrong (`invalid-credentials`).",
         "403": "Not permitted (`forbidden`), a code is wanted (`fresh-mfa-required`), from another site \
                 (`csrf`), or the session may only enrol a second factor (`enrollment-required`).",
-        "429": "Too many failed attempts (`too-many-attempts`).",
+        "429": "Too many failed attempts, or from this address (`too-many-attempts`).",
     }
     /// What setting a password may be refused with as well.
     SettingPassword {

@@ -21,6 +21,7 @@ use super::{
     body::{Body, Nothing},
     caller::{Signed, Visitor},
     credential::{clear_cookie, set_cookie},
+    guess::Guess,
     parameters::Parameters,
     problem::Refused,
     responses,
@@ -102,6 +103,7 @@ struct NewSession {
 async fn login(
     extract::State(state): extract::State<State>,
     Visitor(origin): Visitor,
+    guess: Guess,
     Parameters(Nothing {}): Parameters<Nothing>,
     Body(login): Body<Login>,
 ) -> Result<Response, Refused> {
@@ -115,7 +117,7 @@ async fn login(
         challenge: Some(challenge.hash()),
         origin,
     };
-    let signed_in = state.bus.request(&request).await?;
+    let signed_in = guess.judge(state.bus.request(&request)).await?;
     Ok(answer(signed_in, &token, &challenge, transport))
 }
 
@@ -151,6 +153,7 @@ struct LoginMfa {
 async fn login_mfa(
     extract::State(state): extract::State<State>,
     Visitor(origin): Visitor,
+    guess: Guess,
     Parameters(Nothing {}): Parameters<Nothing>,
     Body(login): Body<LoginMfa>,
 ) -> Result<Response, Refused> {
@@ -163,7 +166,7 @@ async fn login_mfa(
     let token = Token::generate();
     let request =
         SignInMfa { challenge: challenge.hash(), code: login.code, token: token.hash(), origin };
-    let signed_in = state.bus.request(&request).await?;
+    let signed_in = guess.judge(state.bus.request(&request)).await?;
     Ok(answer(signed_in, &token, &challenge, login.transport))
 }
 
