@@ -1,7 +1,8 @@
 //! session-worker: accounts, sign-in, sessions, and the broadcast of revocations to every edge.
 //!
-//! It owns the tables `tenants`, `users`, `sessions` and `edges`, and reads the record. It does not
-//! own grants: grant-worker changes those and has session-worker broadcast the revision.
+//! It owns tenants, users with all that belongs to them (factors, codes, sessions, known devices) and
+//! edges, prunes the outbox, and reads the record. It does not own grants: grant-worker changes those
+//! and has session-worker broadcast the revision.
 
 mod account;
 mod audit;
@@ -16,6 +17,7 @@ mod mfa;
 pub mod operator;
 mod password;
 mod presence;
+mod prune;
 mod revocation;
 mod service;
 mod session;

@@ -18,6 +18,7 @@ use crate::{
     location::Locations,
     mfa,
     password::{Hashing, rules::Blocklist},
+    prune::prune,
     revocation::{Parts, Revocations},
     session::{
         self as sessions,
@@ -83,7 +84,7 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
         tasks.spawn(ender.clone().run(finished.clone()));
     }
     tasks.spawn(state.revocations.clone().watch(context.stop.clone()));
-    tasks.spawn(state.revocations.clone().prune(context.stop.clone()));
+    tasks.spawn(prune(state.pool.clone(), context.stop.clone()));
     tasks.spawn(sessions::hear_touches(state.clone(), bus.clone(), context.stop.clone()));
     if let Some(listen) = config.health_listen {
         let stop = context.stop.clone();

@@ -1,6 +1,7 @@
 //! Sessions: what a token stands for, the list, and how they end.
 
 pub(crate) mod ending;
+pub(crate) mod known_device;
 pub(crate) mod opening;
 pub(crate) mod store;
 

@@ -147,10 +147,9 @@ async fn complete(
     guess: Guess,
     new: &NewSession<'_>,
 ) -> Result<SignedIn, Refusal> {
-    let id = opening::open(state, &mut tx, new).await?;
+    let opened = opening::open(state, &mut tx, new).await?;
     guess.forgive(&mut tx).await.map_err(failed)?;
-    tx.commit().await.map_err(failed)?;
-    opening::signed_in(state, id).await
+    opening::commit(state, tx, new, opened).await
 }
 
 #[instrument(skip_all, name = "challenge.open")]

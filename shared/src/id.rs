@@ -48,6 +48,8 @@ ids! {
     SessionId;
     /// One emergency grant.
     GrantId;
+    /// Something that somebody is to be told of.
+    EventId;
     /// One life of an edge, from joining to leaving or being fenced.
     Incarnation;
 }

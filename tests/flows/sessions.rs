@@ -3,8 +3,10 @@
 mod authorize;
 mod cookie;
 mod flood;
+mod new_device;
 mod origin;
 mod record;
+mod room;
 
 use reqwest::{Method, header::HeaderMap};
 use secrecy::ExposeSecret as _;

@@ -88,7 +88,9 @@ struct NewSession {
 
 /// Sign in with a password.
 ///
-/// A wrong tenant, email or password get one answer, in the same time.
+/// A wrong tenant, email or password get one answer, in the same time. A user has 100 live sessions at most:
+/// the one that was opened first ends when there would be more. Past so many failures in a minute from one
+/// address nothing more from there is looked at (429).
 #[utoipa::path(
     post, path = "/v1/login", tag = "Sign-in", operation_id = "login", security(()),
     request_body = Login,

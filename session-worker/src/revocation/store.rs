@@ -306,28 +306,6 @@ pub(super) async fn latest(
     status.collect()
 }
 
-/// Lives that ended longer ago than this, and revisions that are older, are forgotten. An edge that
-/// missed a forgotten one jumps over it (E4); a receipt cannot be asked for again.
-pub(super) async fn prune(pool: &PgPool, age: Duration) -> Result<u64, sqlx::Error> {
-    let seconds = age.as_secs_f64();
-    let lives = sqlx::query!(
-        "DELETE FROM edges WHERE (fenced OR has_left)
-           AND ended_at < clock_timestamp() - make_interval(secs => $1)",
-        seconds,
-    )
-    .execute(pool)
-    .await?;
-    let revisions = sqlx::query!(
-        "DELETE FROM revocations WHERE revision IN (
-             SELECT revision FROM revocations
-             WHERE committed_at < clock_timestamp() - make_interval(secs => $1) LIMIT 10000)",
-        seconds,
-    )
-    .execute(pool)
-    .await?;
-    Ok(lives.rows_affected() + revisions.rows_affected())
-}
-
 /// Up to where a synchronous standby has to have the log for everything that was committed until
 /// now, if one is configured.
 pub(super) async fn standby_needs(pool: &PgPool) -> Result<Option<Lsn>, sqlx::Error> {

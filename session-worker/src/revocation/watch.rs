@@ -14,10 +14,6 @@ use super::{Revocations, store};
 
 /// How often the head is told and the rows are read.
 const BEAT: Duration = Duration::from_millis(250);
-/// How often what nobody needs any more is deleted.
-const PRUNE: Duration = Duration::from_mins(10);
-/// Lives that are over and revisions are kept for so long, for people who ask.
-const KEEP: Duration = Duration::from_hours(30 * 24);
 /// How long the database may take for it: a host that vanished does not answer at all.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -47,24 +43,6 @@ impl Revocations {
                 _ => {}
             }
             out = beaten.is_err();
-        }
-    }
-
-    /// Deletes what nobody needs any more, until `stop`.
-    pub(crate) async fn prune(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let mut due = tokio::time::interval(PRUNE);
-        due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                _ = due.tick() => {}
-            }
-            let pruned = tokio::time::timeout(PRUNE, store::prune(&self.receipt_pool, KEEP)).await;
-            match pruned.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
-                Ok(0) => {}
-                Ok(rows) => info!(rows, "deleted what is older than 30 days"),
-                Err(error) => warn!(%error, "old rows not deleted"),
-            }
         }
     }
 

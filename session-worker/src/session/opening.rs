@@ -6,19 +6,21 @@ use shared::{
         Transaction,
         audit::{self, Actor, Record},
         failed,
+        revocation::{self, Change},
     },
     id::{SessionId, TenantId, UserId},
     message::{
         Origin,
+        revocation::Cause,
         session::{Method, Session, SignedIn},
     },
     refusal::Refusal,
     token::TokenHash,
     trace,
 };
-use tracing::instrument;
+use tracing::{Instrument as _, instrument};
 
-use super::store;
+use super::{known_device, store};
 use crate::state::State;
 
 /// Who signs in, and how.
@@ -32,15 +34,22 @@ pub(crate) struct NewSession<'a> {
     pub(crate) origin: &'a Origin,
 }
 
+/// A session that is open once the transaction commits.
+pub(crate) struct Opened {
+    id: SessionId,
+    /// Those that made room for it.
+    displaced: Vec<SessionId>,
+}
+
 /// Opens a session, under the lock of the user's row, with its record. The same token twice opens one.
 #[instrument(skip_all, name = "session.open", fields(session.id))]
 pub(crate) async fn open(
     state: &State,
     tx: &mut Transaction,
     new: &NewSession<'_>,
-) -> Result<SessionId, Refusal> {
-    if let Some(earlier) = earlier(tx, &new.token).await.map_err(failed)? {
-        return Ok(earlier);
+) -> Result<Opened, Refusal> {
+    if let Some(id) = earlier(tx, &new.token).await.map_err(failed)? {
+        return Ok(Opened { id, displaced: Vec::new() });
     }
     let id = SessionId::new(state.clock.wall());
     tracing::Span::current().record("session.id", id.to_string());
@@ -70,8 +79,49 @@ pub(crate) async fn open(
         detail: json!({"methods": new.methods}),
         trace_id: trace::current_trace_id(),
     };
-    audit::append(tx, record).await.map_err(failed)?;
-    Ok(id)
+    let noted = known_device::note(state, tx, (new.tenant, new.user), id, new.origin);
+    noted.await.map_err(failed)?;
+    let displaced = store::displace(tx, new.user, id).await.map_err(failed)?;
+    let mut records = vec![record];
+    records.extend(displaced.iter().map(|displaced| Record {
+        tenant: new.tenant,
+        actor: Actor::User(new.user),
+        action: "session.displaced",
+        target: Some(format!("session:{displaced}")),
+        origin: new.origin,
+        detail: json!({"user": new.user, "by": id}),
+        trace_id: trace::current_trace_id(),
+    }));
+    audit::append_all(tx, &records).await.map_err(failed)?;
+    Ok(Opened { id, displaced })
+}
+
+/// Commits a new session. Those that it displaced end on every edge, for which nobody waits.
+pub(crate) async fn commit(
+    state: &State,
+    tx: Transaction,
+    new: &NewSession<'_>,
+    opened: Opened,
+) -> Result<SignedIn, Refusal> {
+    if opened.displaced.is_empty() {
+        tx.commit().await.map_err(failed)?;
+    } else {
+        let change = Change {
+            tenant: new.tenant,
+            user: Some(new.user),
+            sessions: opened.displaced,
+            cause: Cause::SessionDisplaced,
+            traceparent: trace::current_traceparent(),
+        };
+        let entry = revocation::commit(tx, change).await.map_err(failed)?;
+        let revocations = state.revocations.clone();
+        let enforced = async move {
+            // If it fails here, the beacon tells every edge (W6).
+            let _ = revocations.enforce(vec![entry]).await;
+        };
+        state.background.spawn(enforced.in_current_span());
+    }
+    signed_in(state, opened.id).await
 }
 
 /// The session of a token. Nobody but the gateway that made it knows it.
@@ -101,7 +151,7 @@ pub(crate) async fn opened_before(
 }
 
 /// The answer to a sign-in that was completed.
-pub(crate) async fn signed_in(state: &State, id: SessionId) -> Result<SignedIn, Refusal> {
+async fn signed_in(state: &State, id: SessionId) -> Result<SignedIn, Refusal> {
     let session = current(state, id).await?;
     let enrollment_only = sqlx::query_scalar!(
         r#"SELECT coalesce(m.enrollment_only_from <= clock_timestamp(), false) AS "only!"

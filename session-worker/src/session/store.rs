@@ -20,6 +20,11 @@ use uuid::Uuid;
 
 use crate::{device, location::Locations, state::State};
 
+/// Most live sessions of a user.
+const MOST_LIVE: i64 = 100;
+/// Most devices that are remembered of a user.
+const MOST_DEVICES: i64 = 200;
+
 /// The head and the live session of a token, in one statement and so from one snapshot.
 #[instrument(skip_all, name = "session.select")]
 pub(crate) async fn resolve(pool: &PgPool, token: &TokenHash) -> Result<Resolved, sqlx::Error> {
@@ -205,6 +210,70 @@ pub(crate) async fn end(
         }
     }
     Ok(ended)
+}
+
+/// Makes room for a session that was just opened, under the lock of the user's row: of the other live
+/// ones those that were opened first end, until there are [`MOST_LIVE`] with it.
+#[instrument(skip_all, name = "session.displace")]
+pub(crate) async fn displace(
+    tx: &mut Transaction,
+    user: UserId,
+    opened: SessionId,
+) -> Result<Vec<SessionId>, sqlx::Error> {
+    let displaced = sqlx::query_scalar!(
+        "UPDATE sessions SET ended_at = clock_timestamp(), ended_by = user_id
+         WHERE id IN (
+             SELECT id FROM sessions
+             WHERE user_id = $1 AND id <> $2 AND ended_at IS NULL AND expires_at > clock_timestamp()
+               AND last_active_at + make_interval(secs => idle_seconds + $3) > clock_timestamp()
+             ORDER BY created_at DESC, id DESC OFFSET $4)
+         RETURNING id",
+        user.0,
+        opened.0,
+        IDLE_SLACK_SECONDS,
+        MOST_LIVE - 1,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(displaced.into_iter().map(SessionId).collect())
+}
+
+/// Notes that a user signed in from a device, under the lock of the user's row. Says whether it is
+/// the first time, for a user who has signed in before.
+#[instrument(skip_all, name = "known-device.note")]
+pub(crate) async fn is_new_device(
+    tx: &mut Transaction,
+    user: UserId,
+    fingerprint: &[u8],
+) -> Result<bool, sqlx::Error> {
+    // Each part sees the table as it was before.
+    let row = sqlx::query!(
+        r#"WITH seen AS (
+               UPDATE known_devices SET last_seen_at = clock_timestamp()
+               WHERE user_id = $1 AND fingerprint = $2 RETURNING 1
+           ), added AS (
+               INSERT INTO known_devices (user_id, fingerprint)
+               SELECT $1, $2 WHERE NOT EXISTS (SELECT FROM seen) RETURNING 1
+           )
+           SELECT EXISTS (SELECT FROM added) AS "is_added!",
+                  EXISTS (SELECT FROM known_devices WHERE user_id = $1) AS "has_others!""#,
+        user.0,
+        fingerprint,
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    if row.is_added && row.has_others {
+        sqlx::query!(
+            "DELETE FROM known_devices WHERE user_id = $1 AND fingerprint IN (
+                 SELECT fingerprint FROM known_devices WHERE user_id = $1
+                 ORDER BY last_seen_at DESC OFFSET $2)",
+            user.0,
+            MOST_DEVICES,
+        )
+        .execute(&mut **tx)
+        .await?;
+    }
+    Ok(row.is_added && row.has_others)
 }
 
 /// Whether a user is of a tenant.

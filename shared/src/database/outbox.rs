@@ -3,9 +3,13 @@
 use serde_json::Value;
 
 use super::{Transaction, caller::Known};
-use crate::{clock::Timestamp, id::TenantId, random, trace};
+use crate::{
+    clock::Timestamp,
+    id::{EventId, TenantId},
+    trace,
+};
 
-/// Writes an event down.
+/// Writes an event down; kept for 30 days.
 ///
 /// `kind` is concept and past tense; `payload` never holds codes, tokens, hashes or passwords.
 pub async fn append(
@@ -17,7 +21,7 @@ pub async fn append(
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "INSERT INTO outbox (id, tenant_id, kind, payload, traceparent) VALUES ($1, $2, $3, $4, $5)",
-        random::uuid_v7(now),
+        EventId::new(now).0,
         tenant.0,
         kind,
         payload,

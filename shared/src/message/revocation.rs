@@ -20,6 +20,8 @@ pub enum Cause {
     SessionRevoked,
     /// Several sessions of one user were revoked.
     SessionsRevoked,
+    /// A session made room for a newer one of its user.
+    SessionDisplaced,
     /// A grant became active: the user's role rises.
     GrantActivated,
     /// A grant was ended early.
@@ -50,6 +52,7 @@ impl Cause {
             Self::SignedOut => "signed-out",
             Self::SessionRevoked => "session-revoked",
             Self::SessionsRevoked => "sessions-revoked",
+            Self::SessionDisplaced => "session-displaced",
             Self::GrantActivated => "grant-activated",
             Self::GrantRevoked => "grant-revoked",
             Self::GrantExpired => "grant-expired",

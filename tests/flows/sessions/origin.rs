@@ -9,6 +9,9 @@ use crate::problem::assert_problem;
 
 const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36";
 
+/// Headers of a request.
+type Headers<'a> = [(&'a str, &'a str)];
+
 /// Made-up names for the same place, as a client may send them.
 const SMUGGLED: [(&str, &str); 4] = [
     ("x-forwarded-for", "198.51.100.7"),
@@ -22,7 +25,7 @@ fn flags(of: &'static str, flags: &[&str]) -> (&'static str, Vec<String>) {
 }
 
 /// Signs in with headers; the session as it is then listed, and the client.
-async fn signed_in(at: &Client, headers: &[(&str, &str)]) -> anyhow::Result<(Client, Value)> {
+async fn signed_in(at: &Client, headers: &Headers<'_>) -> anyhow::Result<(Client, Value)> {
     let answer = login(at, "membermember", headers).await?.expect(200);
     let mut client = at.clone();
     client.token = answer.body["token"].as_str().map(ToOwned::to_owned);
@@ -36,7 +39,7 @@ async fn signed_in(at: &Client, headers: &[(&str, &str)]) -> anyhow::Result<(Cli
     Ok((client, listed))
 }
 
-async fn login(at: &Client, password: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+async fn login(at: &Client, password: &str, headers: &Headers<'_>) -> anyhow::Result<Answer> {
     let mut request = at.request(Method::POST, "/v1/login").header("user-agent", CHROME);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -71,7 +74,7 @@ async fn addresses_and_places_are_as_trusted_proxies_say_and_nobody_else() -> an
     let japan = json!({"city": null, "country": "Japan", "label": "Japan"});
     let sao_paulo = json!({"city": "São Paulo", "country": "Brazil", "label": "São Paulo, Brazil"});
     let x = "x-forwarded-for";
-    let table: &[(&Client, &[(&str, &str)], &str, &Value)] = &[
+    let table: &[(&Client, &Headers, &str, &Value)] = &[
         (&behind_x, &[(x, "203.0.113.7")], "203.0.113.7", &zurich),
         (&behind_x, &[(x, "6.6.6.6, 198.51.100.7, 10.0.0.9")], "198.51.100.7", &japan),
         (&behind_x, &[(x, "6.6.6.6"), (x, "[2001:db8::7]:443")], "2001:db8::7", &sao_paulo),
