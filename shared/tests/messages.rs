@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use shared::{
-    message::{Outcome, Request, account, audit, edge, grant, revocation, session},
+    message::{Outcome, Request, account, audit, edge, grant, mfa, revocation, session, user},
     refusal::Refusal,
 };
 
@@ -55,6 +55,7 @@ fn messages_of_version_1_are_frozen() {
     check_request::<revocation::GetReceipt>(&frozen, &mut seen);
     check_request::<edge::ListEdges>(&frozen, &mut seen);
     check_request::<session::SignIn>(&frozen, &mut seen);
+    check_request::<session::SignInMfa>(&frozen, &mut seen);
     check_request::<session::SignOut>(&frozen, &mut seen);
     check_request::<session::Resolve>(&frozen, &mut seen);
     check_request::<session::List>(&frozen, &mut seen);
@@ -62,6 +63,22 @@ fn messages_of_version_1_are_frozen() {
     check_request::<session::RevokeAll>(&frozen, &mut seen);
     check::<session::Touch>(&frozen, "session.touch", &mut seen);
     check_request::<account::Me>(&frozen, &mut seen);
+    check_request::<user::ChangePassword>(&frozen, &mut seen);
+    check_request::<user::SetPassword>(&frozen, &mut seen);
+    check_request::<user::ForgotPassword>(&frozen, &mut seen);
+    check_request::<user::ListUsers>(&frozen, &mut seen);
+    check_request::<user::GetUser>(&frozen, &mut seen);
+    check_request::<user::CreateUser>(&frozen, &mut seen);
+    check_request::<user::ChangeUser>(&frozen, &mut seen);
+    check_request::<user::ResetPassword>(&frozen, &mut seen);
+    check_request::<mfa::Enroll>(&frozen, &mut seen);
+    check_request::<mfa::Confirm>(&frozen, &mut seen);
+    check_request::<mfa::Disable>(&frozen, &mut seen);
+    check_request::<mfa::RenewBackupCodes>(&frozen, &mut seen);
+    check_request::<mfa::Reset>(&frozen, &mut seen);
+    check_request::<mfa::GetPolicy>(&frozen, &mut seen);
+    check_request::<mfa::SetPolicy>(&frozen, &mut seen);
+    check_request::<mfa::Deadline>(&frozen, &mut seen);
     check_request::<audit::ListAudit>(&frozen, &mut seen);
     check_request::<grant::RequestGrant>(&frozen, &mut seen);
     check_request::<grant::ListGrants>(&frozen, &mut seen);

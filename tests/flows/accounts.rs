@@ -3,6 +3,8 @@
 
 mod factors;
 mod failures;
+mod interop;
+mod operator;
 mod passwords;
 mod policy;
 mod users;

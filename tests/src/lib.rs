@@ -14,4 +14,4 @@ pub use self::bus::observer;
 pub use self::disturb::Paused;
 pub use self::edges::{assert_whole, receipt};
 pub use self::people::Authenticator;
-pub use self::world::{Answer, Client, Options, World, eventually};
+pub use self::world::{Answer, Client, Options, World, eventually, program};

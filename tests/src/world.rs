@@ -333,6 +333,11 @@ pub(crate) fn programs() -> anyhow::Result<PathBuf> {
     Ok(dir.parent().filter(|_| deps).unwrap_or(dir).to_owned())
 }
 
+/// A program of Breakglass, as it was built with this one.
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
+    Ok(programs()?.join(name))
+}
+
 #[expect(clippy::disallowed_methods, reason = "tests/run passes the choice of the server on")]
 fn env_path(name: &str) -> Option<PathBuf> {
     env::var(name).ok().map(PathBuf::from)

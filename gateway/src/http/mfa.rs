@@ -1,5 +1,7 @@
 //! Two-factor sign-in: setting it up, backup codes, doing without again, and the policy.
 
+use std::collections::BTreeSet;
+
 use axum::{
     Json, extract,
     http::{StatusCode, header::SET_COOKIE},
@@ -16,6 +18,7 @@ use shared::{
         },
         session::Session,
     },
+    role::Role,
     token::Token,
 };
 use utoipa::ToSchema;
@@ -220,12 +223,25 @@ async fn policy(
     Ok(Json(state.bus.request(&GetPolicy { caller }).await?))
 }
 
+/// All of the policy.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewPolicy {
+    /// Whether a second factor is required of anybody.
+    require_2fa: bool,
+    /// Assigned roles of which it is required; none named: of all.
+    required_roles: BTreeSet<Role>,
+    /// How long one may do without after it became required, in days.
+    #[schema(minimum = 0, maximum = 90)]
+    grace_period_days: u32,
+}
+
 /// Change of whom a second factor is required, and how soon.
 ///
 /// Needs `tenant.manage`. Nothing moves anybody's deadline later.
 #[utoipa::path(
     put, path = "/v1/mfa-policy", tag = "Two-factor sign-in", operation_id = "setMfaPolicy",
-    request_body = MfaPolicy,
+    request_body = NewPolicy,
     responses(
         (status = 200, description = "The policy in force now, with the receipt of the edges.", body = PolicySet),
         responses::Signed, responses::WithBody,
@@ -235,7 +251,9 @@ async fn set_policy(
     extract::State(state): extract::State<State>,
     Signed(caller): Signed,
     Parameters(Nothing {}): Parameters<Nothing>,
-    Body(policy): Body<MfaPolicy>,
+    Body(new): Body<NewPolicy>,
 ) -> Result<Json<PolicySet>, Refused> {
+    let NewPolicy { require_2fa, required_roles, grace_period_days } = new;
+    let policy = MfaPolicy { require_2fa, required_roles, grace_period_days };
     Ok(Json(state.bus.request(&SetPolicy { caller, policy }).await?))
 }

@@ -143,7 +143,6 @@ pub struct WasReset {
 
 /// Of whom a tenant requires a second factor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct MfaPolicy {
     /// Whether one is required of anybody.
     pub require_2fa: bool,
