@@ -2,15 +2,21 @@
 
 pub(crate) mod rules;
 
-use std::{num::NonZero, sync::Arc, thread};
+use std::{
+    num::NonZero,
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    thread,
+};
 
 use argon2::{Argon2, PasswordHasher as _, PasswordVerifier as _};
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
 use shared::{
     random,
     refusal::{Code, Refusal},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{mpsc, oneshot};
 
 use self::rules::LONGEST;
 
@@ -22,27 +28,36 @@ const WAITING_PER_THREAD: usize = 32;
 #[error("the password cannot be hashed")]
 pub struct Unhashable;
 
-/// Hashes on few threads at a time, beside those that serve, so that a storm of sign-ins starves nothing else.
+/// Hashes on threads of its own, few of them, so that a storm of sign-ins starves nothing else. Cheap
+/// to clone.
 #[derive(Clone)]
 pub(crate) struct Hashing {
-    /// Those who hash.
-    threads: Arc<Semaphore>,
-    /// Those who hash or wait to.
-    places: Arc<Semaphore>,
+    queue: mpsc::Sender<Job>,
     /// Compared with where there is no user, so that the answer takes as long.
     nobody: Arc<str>,
 }
 
+type Job = Box<dyn FnOnce() + Send>;
+
 impl Hashing {
     /// `threads` of 0 means one for each core but one.
-    pub(crate) fn new(threads: usize) -> Result<Self, Unhashable> {
+    pub(crate) fn new(threads: usize) -> anyhow::Result<Self> {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let threads = if threads == 0 { (cores - 1).max(1) } else { threads };
-        Ok(Self {
-            threads: Arc::new(Semaphore::new(threads)),
-            places: Arc::new(Semaphore::new(threads * (1 + WAITING_PER_THREAD))),
-            nobody: hash(&SecretString::from("nobody has this password"))?.into(),
-        })
+        let (queue, jobs) = mpsc::channel::<Job>(threads * WAITING_PER_THREAD);
+        let jobs = Arc::new(Mutex::new(jobs));
+        for _ in 0..threads {
+            let jobs = Arc::clone(&jobs);
+            thread::Builder::new().name("hashing".to_owned()).spawn(move || {
+                loop {
+                    // One waits for a job, the others for their turn to wait.
+                    let Some(job) = jobs.lock().blocking_recv() else { return };
+                    // Whoever asked is told by the end of its channel.
+                    let _ = panic::catch_unwind(AssertUnwindSafe(job));
+                }
+            })?;
+        }
+        Ok(Self { queue, nobody: hash(&SecretString::from("nobody has this password"))?.into() })
     }
 
     /// Whether `password` has this hash. Without a hash it takes as long, and is false.
@@ -81,17 +96,15 @@ impl Hashing {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Refusal> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        let Ok(place) = place else { return Err(Refusal::unavailable()) };
-        let thread = Arc::clone(&self.threads).acquire_owned().await;
-        let Ok(thread) = thread else { return Err(Refusal::unavailable()) };
-        let worked = tokio::task::spawn_blocking(move || {
-            let result = work();
-            // Held until the work is done, though nobody may wait for it any more.
-            drop((thread, place));
-            result
+        let (answer, answered) = oneshot::channel();
+        let job = Box::new(move || {
+            // A storm leaves many behind for whom nobody waits any more.
+            if !answer.is_closed() {
+                let _ = answer.send(work());
+            }
         });
-        worked.await.map_err(|_| Refusal::unavailable())
+        self.queue.try_send(job).map_err(|_| Refusal::unavailable())?;
+        answered.await.map_err(|_| Refusal::unavailable())
     }
 }
 
@@ -115,6 +128,44 @@ mod tests {
     fn hashes_with_the_parameters_that_security_demands() {
         let hash = hash(&SecretString::from("correct horse")).unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once_and_a_job_that_panics_takes_no_thread_away() {
+        let hashing = Hashing::new(1).unwrap();
+        let panicked = hashing.run(|| panic!("this is part of the test")).await;
+        assert_eq!(
+            panicked.map_err(|refusal: Refusal| refusal.code),
+            Err::<(), _>(Code::Unavailable)
+        );
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (started, is_started) = oneshot::channel();
+        let first = tokio::spawn({
+            let hashing = hashing.clone();
+            async move {
+                let work = move || started.send(()).is_ok() && held.recv().is_ok();
+                hashing.run(work).await
+            }
+        });
+        is_started.await.unwrap();
+        // The thread is busy, and the queue takes so many more.
+        let mut waiting = Vec::new();
+        for _ in 0..WAITING_PER_THREAD {
+            let hashing = hashing.clone();
+            waiting.push(tokio::spawn(async move { hashing.run(|| 1).await }));
+        }
+        while hashing.queue.capacity() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let refused = hashing.run(|| 2).await.map_err(|refusal| refusal.code);
+        assert_eq!(refused, Err(Code::Unavailable));
+        // What nobody waits for is not done.
+        waiting.pop().expect("one").abort();
+        release.send(()).unwrap();
+        assert!(first.await.unwrap().unwrap());
+        for waiting in waiting {
+            assert_eq!(waiting.await.unwrap().unwrap(), 1);
+        }
     }
 
     #[tokio::test]

@@ -207,6 +207,12 @@ impl Client {
         Self { base: base.to_owned(), ..self.clone() }
     }
 
+    /// The same one, over connections that are kept.
+    pub fn kept_alive(&self) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder().timeout(PATIENCE).build()?;
+        Ok(Self { http, ..self.clone() })
+    }
+
     /// Signs in, on the edge that is talked to.
     pub async fn sign_in(&self, tenant: &str, email: &str, password: &str) -> anyhow::Result<Self> {
         let body =

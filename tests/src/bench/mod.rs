@@ -4,6 +4,7 @@
 mod fleet;
 mod numbers;
 mod revocation;
+mod sign_in;
 mod stage;
 mod usage;
 
@@ -12,11 +13,14 @@ mod usage;
 pub(crate) enum Command {
     /// From a revocation to its receipt, and what it costs.
     Revocation(revocation::Options),
+    /// A storm of sign-ins, and what it costs those who are signed in.
+    SignIn(sign_in::Options),
 }
 
 /// Measures and prints.
 pub(crate) async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Revocation(options) => revocation::run(&options).await,
+        Command::SignIn(options) => sign_in::run(&options).await,
     }
 }
