@@ -25,5 +25,6 @@ mod sign_in;
 mod state;
 mod throttle;
 mod user;
+mod warm;
 
 pub use self::{config::Config, service::run};

@@ -32,7 +32,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, instrument, warn};
 
 use self::receipts::{Receipts, Wait};
-use crate::batch::Queue;
+use crate::{batch::Queue, warm::Warm};
 
 /// After this long, edges that have not acked must apply before they may renew (W3).
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -53,6 +53,8 @@ pub(crate) struct Revocations {
     pool: PgPool,
     /// For receipts alone: while an edge is dead, many may wait.
     receipt_pool: PgPool,
+    /// Of these, the one that each receipt begins with.
+    receipt_warm: Warm,
     clock: Arc<dyn Clock>,
     lease: Duration,
     margin: Margin,
@@ -90,6 +92,7 @@ impl Revocations {
         let revocations = Self {
             bus: parts.bus,
             pool: parts.pool,
+            receipt_warm: Warm::new(parts.receipt_pool.clone(), parts.clock.clone()),
             receipt_pool: parts.receipt_pool,
             clock: parts.clock,
             lease: parts.lease,
@@ -113,7 +116,7 @@ impl Revocations {
         tracing::Span::current().record("revocation.revision", head.number);
         self.bus.publish(&Broadcast { head, entries }).await;
 
-        let read = store::live(&self.receipt_pool).await.map_err(failed)?;
+        let read = self.live().await.map_err(failed)?;
         let longest = read.edges.rows.iter().map(|row| row.ttl).max().unwrap_or(self.lease);
         let patience = receipt_deadline(longest, self.margin);
         let enforcement = Enforcement::new(head, &read.edges);
@@ -130,6 +133,13 @@ impl Revocations {
             }
         });
         Ok(Enforcing { wait, clock: self.clock.clone(), due: committed_at.plus(patience) })
+    }
+
+    async fn live(&self) -> Result<store::Read, sqlx::Error> {
+        let mut connection = self.receipt_warm.take().await?;
+        let read = store::live(&mut *connection).await?;
+        connection.keep();
+        Ok(read)
     }
 
     /// Looks after what is missing: presses edges, and reads their rows, until `finished`.

@@ -27,6 +27,7 @@ use crate::{
     sign_in,
     state::State,
     user as users,
+    warm::Warm,
 };
 
 /// Connections for leases, beacons and fences alone: they never wait behind what anybody can ask
@@ -57,7 +58,8 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
         margin: config.margin(),
         background: background.clone(),
     });
-    let (endings, ender) = ending::start(pool.clone(), revocations.clone());
+    let (endings, ender) =
+        ending::start(Warm::new(pool.clone(), context.clock.clone()), revocations.clone());
     let state = State {
         pool,
         endings,

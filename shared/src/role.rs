@@ -166,9 +166,23 @@ const CONFERRED_BY_GRANT: [Permission; 3] = [SessionRevokeAny, EmergencyRevoke, 
 #[must_use]
 pub fn permits(assigned: Role, elevated: Option<Role>, permission: Permission) -> bool {
     permissions_of(assigned).contains(&permission)
-        || elevated.is_some_and(|role| {
-            CONFERRED_BY_GRANT.contains(&permission) && permissions_of(role).contains(&permission)
-        })
+        || elevated.is_some_and(|role| confers(role, permission))
+}
+
+fn confers(elevated: Role, permission: Permission) -> bool {
+    CONFERRED_BY_GRANT.contains(&permission) && permissions_of(elevated).contains(&permission)
+}
+
+/// The assigned roles that have a permission by themselves.
+#[must_use]
+pub fn permitted(permission: Permission) -> Vec<Role> {
+    ROLES.into_iter().filter(|role| permits(*role, None, permission)).collect()
+}
+
+/// The roles that a grant confers a permission with.
+#[must_use]
+pub fn conferring(permission: Permission) -> Vec<Role> {
+    ROLES.into_iter().filter(|role| confers(*role, permission)).collect()
 }
 
 /// All that [`permits`] allows.
@@ -199,6 +213,22 @@ mod tests {
         }
         assert!(permits(Role::Member, Some(Role::Admin), SessionRevokeAny));
         assert!(!permits(Role::Member, Some(Role::Manager), SessionRevokeAny));
+    }
+
+    #[test]
+    fn what_a_list_of_roles_says_is_what_permits_says() {
+        for permission in PERMISSIONS {
+            let (permitted, conferring) = (permitted(permission), conferring(permission));
+            for assigned in ROLES {
+                for elevated in ROLES.into_iter().map(Some).chain([None]) {
+                    let listed = permitted.contains(&assigned)
+                        || elevated.is_some_and(|role| conferring.contains(&role));
+                    assert_eq!(listed, permits(assigned, elevated, permission));
+                }
+            }
+        }
+        assert_eq!(conferring(SessionRevokeAny), [Role::Admin]);
+        assert_eq!(conferring(EmergencyApprove), []);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Receipts: asked again, had at the commit, shared by many, and those of edges that may allow
 //! while they are cut off.
 
+mod one_batch;
 mod partition;
 mod shared_commit;
 

@@ -86,6 +86,23 @@ async fn w7_a_commit_that_the_standby_may_not_have_is_not_called_enforced() -> a
     assert_whole(&receipt(&granted)?, 3, 0);
 
     let pid = Pid::from_raw(standby.pid().cast_signed()).context("a process")?;
+    // No time-out gives up the wait of a session's end, which is one statement.
+    kill_process(pid, Signal::STOP)?;
+    let ended = tokio::spawn({
+        let member = member.clone();
+        async move { Answer::to(member.request(Method::POST, "/v1/sessions/revoke-others")).await }
+    });
+    let longer_than_statements_may_take =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query ~ 'end_sessions'
+           AND clock_timestamp() - query_start > interval '5.5 seconds'";
+    eventually("the commit waits for longer than a statement may take", || async {
+        let waiting = sqlx::query_scalar::<_, i64>(longer_than_statements_may_take);
+        waiting.fetch_one(&admin).await.is_ok_and(|waiting| waiting == 1)
+    })
+    .await?;
+    kill_process(pid, Signal::CONT)?;
+    assert_whole(&receipt(&ended.await??.expect(200).body)?, 3, 0);
+
     kill_process(pid, Signal::STOP)?;
     let revoked = tokio::spawn({
         let (member, granted) = (member.clone(), granted.clone());

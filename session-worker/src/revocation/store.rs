@@ -18,7 +18,7 @@ use shared::{
         revocation::{Broadcast, Entry},
     },
 };
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use tracing::instrument;
 use uuid::Uuid;
 
@@ -195,7 +195,7 @@ pub(super) struct Read {
 }
 
 fn read(rows: Vec<Row>) -> Result<Read, sqlx::Error> {
-    // The row of the head is always there, so there is one row at least.
+    // There is one row at least, of the log.
     let (timeline, lsn) = rows.first().map_or((0, None), |row| (row.timeline, row.lsn));
     let timeline = u32::try_from(timeline).unwrap_or(0);
     let rows = rows.into_iter().filter_map(Row::into_edge).collect::<Result<_, _>>()?;
@@ -205,31 +205,32 @@ fn read(rows: Vec<Row>) -> Result<Read, sqlx::Error> {
 /// All edges that are neither fenced nor left, and some lives however they stand.
 #[instrument(skip_all, name = "edge.select-live")]
 pub(super) async fn live_and(
-    pool: &PgPool,
+    database: impl PgExecutor<'_>,
     lives: &BTreeSet<Incarnation>,
 ) -> Result<Read, sqlx::Error> {
     let lives: Vec<_> = lives.iter().map(|incarnation| incarnation.0).collect();
     let rows = sqlx::query_as!(
         Row,
-        r#"SELECT current_timeline() AS "timeline!",
-                  CASE WHEN current_setting('synchronous_standby_names') <> ''
-                       THEN (pg_current_wal_flush_lsn() - '0/0')::bigint END AS lsn,
-                  e.edge_id AS "edge_id?", e.incarnation AS "incarnation?", e.applied AS "applied?",
+        r#"WITH log AS MATERIALIZED (
+               SELECT current_timeline() AS timeline,
+                      CASE WHEN current_setting('synchronous_standby_names') <> ''
+                           THEN (pg_current_wal_flush_lsn() - '0/0')::bigint END AS lsn)
+           SELECT log.timeline AS "timeline!", log.lsn, e.edge_id AS "edge_id?", e.incarnation AS "incarnation?", e.applied AS "applied?",
                   e.must_apply AS "must_apply?", e.lease_seq AS "lease_seq?",
                   e.lease_ttl AS "lease_ttl?", e.allow_cached AS "allow_cached?",
                   e.fenced AS "fenced?", e.has_left AS "has_left?"
-           FROM revocation_head LEFT JOIN edges e
+           FROM log LEFT JOIN edges e
              ON (NOT e.fenced AND NOT e.has_left) OR e.incarnation = ANY($1)"#,
         &lives,
     )
-    .fetch_all(pool)
+    .fetch_all(database)
     .await?;
     read(rows)
 }
 
 /// All edges that are neither fenced nor left.
-pub(super) async fn live(pool: &PgPool) -> Result<Read, sqlx::Error> {
-    live_and(pool, &BTreeSet::new()).await
+pub(super) async fn live(database: impl PgExecutor<'_>) -> Result<Read, sqlx::Error> {
+    live_and(database, &BTreeSet::new()).await
 }
 
 /// The edges that a receipt of this revision counts: those that had joined before, and have not
@@ -238,14 +239,15 @@ pub(super) async fn live(pool: &PgPool) -> Result<Read, sqlx::Error> {
 pub(super) async fn counted(pool: &PgPool, number: u64) -> Result<Read, sqlx::Error> {
     let rows = sqlx::query_as!(
         Row,
-        r#"SELECT current_timeline() AS "timeline!",
-                  CASE WHEN current_setting('synchronous_standby_names') <> ''
-                       THEN (pg_current_wal_flush_lsn() - '0/0')::bigint END AS lsn,
-                  e.edge_id AS "edge_id?", e.incarnation AS "incarnation?", e.applied AS "applied?",
+        r#"WITH log AS MATERIALIZED (
+               SELECT current_timeline() AS timeline,
+                      CASE WHEN current_setting('synchronous_standby_names') <> ''
+                           THEN (pg_current_wal_flush_lsn() - '0/0')::bigint END AS lsn)
+           SELECT log.timeline AS "timeline!", log.lsn, e.edge_id AS "edge_id?", e.incarnation AS "incarnation?", e.applied AS "applied?",
                   e.must_apply AS "must_apply?", e.lease_seq AS "lease_seq?",
                   e.lease_ttl AS "lease_ttl?", e.allow_cached AS "allow_cached?",
                   e.fenced AS "fenced?", e.has_left AS "has_left?"
-           FROM revocation_head LEFT JOIN edges e
+           FROM log LEFT JOIN edges e
              ON e.joined_revision < $1 AND NOT e.has_left
                 AND (NOT e.fenced OR e.fenced_revision >= $1)"#,
         signed(number),

@@ -1,30 +1,21 @@
 //! Ending sessions, many at once: requests that wait while one batch is on its way are the next
 //! one. They share a transaction, a commit and a broadcast; each gets its own revision and receipt.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+mod store;
 
-use serde_json::json;
+use std::sync::Arc;
+
 use shared::{
-    database::{
-        audit::{self, Actor, Attempt, Record},
-        caller::{self, Known},
-        failed,
-        revocation::{self, Change},
-    },
+    database::failed,
     id::{SessionId, UserId},
     message::{
         Caller, WITH_RECEIPT,
         revocation::{Cause, Entry, Receipt},
     },
     refusal::Refusal,
-    role::Permission,
     subject::Subject,
     trace,
 };
-use sqlx::PgPool;
 use tokio::{
     sync::{Mutex, mpsc::Receiver},
     task::JoinSet,
@@ -32,10 +23,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, error, info_span, warn};
 
-use super::store::{self, Ending};
 use crate::{
     batch::{self, Queue, Waiting},
     revocation::{Enforcing, Revocations},
+    warm::Warm,
 };
 
 /// Most requests that wait.
@@ -105,30 +96,24 @@ impl End {
         }
     }
 
-    fn ending(&self, known: &Known) -> Ending {
-        let (owner, by) = (self.user.unwrap_or(known.user_id), known.user_id);
-        let (session, keep) = match self.what {
-            What::One(session) => (Some(session), None),
-            What::All => (None, self.user.is_none().then_some(known.session_id)),
-            What::Own => (Some(known.session_id), None),
-        };
-        Ending { owner, session, keep, by }
+    /// The one that it names.
+    const fn session(&self) -> Option<SessionId> {
+        match self.what {
+            What::One(session) => Some(session),
+            What::All | What::Own => None,
+        }
     }
 
-    fn record(&self, known: &Known, owner: UserId, sessions: &[SessionId]) -> Record<'_> {
-        let (action, target) = match (self.what, sessions) {
-            (What::Own, _) => ("session.signed-out", format!("session:{}", known.session_id)),
-            (What::One(session), _) => ("session.revoked", format!("session:{session}")),
-            (What::All, _) => ("session.revoked-all", format!("user:{owner}")),
-        };
-        Record {
-            tenant: known.tenant_id,
-            actor: Actor::User(known.user_id),
-            action,
-            target: Some(target),
-            origin: &self.caller.origin,
-            detail: json!({"user": owner, "sessions": sessions}),
-            trace_id: self.trace_id.clone(),
+    const fn signs_out(&self) -> bool {
+        matches!(self.what, What::Own)
+    }
+
+    /// What the audit record calls it.
+    const fn action(&self) -> &'static str {
+        match self.what {
+            What::One(_) => "session.revoked",
+            What::All => "session.revoked-all",
+            What::Own => "session.signed-out",
         }
     }
 }
@@ -145,10 +130,10 @@ enum Outcome {
     Refused(Refusal),
     /// It concerns somebody whose sessions another one of the batch ends: it comes after that.
     Later,
-    /// So many sessions ended, in this change of the batch.
+    /// So many sessions ended.
     Ended {
-        sessions: usize,
-        change: usize,
+        sessions: u32,
+        entry: Entry,
     },
 }
 
@@ -157,13 +142,13 @@ type Request = Waiting<End, Ended>;
 /// One of those that end sessions. They share the queue.
 #[derive(Clone)]
 pub(crate) struct Ender {
-    pool: PgPool,
+    pool: Warm,
     revocations: Revocations,
     waiting: Arc<Mutex<Receiver<Request>>>,
 }
 
 /// The queue, and who works on it.
-pub(crate) fn start(pool: PgPool, revocations: Revocations) -> (Queue<End, Ended>, Ender) {
+pub(crate) fn start(pool: Warm, revocations: Revocations) -> (Queue<End, Ended>, Ender) {
     let (queue, waiting) = batch::queue(MOST);
     (queue, Ender { pool, revocations, waiting: Arc::new(Mutex::new(waiting)) })
 }
@@ -198,7 +183,7 @@ impl Ender {
     /// Ends what one batch asks for; gives back what has to come later.
     async fn end(&self, batch: Vec<Request>) -> Vec<Request> {
         match self.attempt(&batch).await {
-            Ok((outcomes, entries)) => self.conclude(batch, outcomes, entries).await,
+            Ok(outcomes) => self.conclude(batch, outcomes).await,
             // Whatever it was that one of them met, the others have nothing to do with it.
             Err(error @ sqlx::Error::Database(_)) if batch.len() > 1 => {
                 warn!(%error, requests = batch.len(), "a batch failed: each by itself");
@@ -219,103 +204,32 @@ impl Ender {
     async fn end_alone(self, request: Request) {
         let batch = vec![request];
         match self.attempt(&batch).await {
-            Ok((outcomes, entries)) => {
-                self.conclude(batch, outcomes, entries).await;
+            Ok(outcomes) => {
+                self.conclude(batch, outcomes).await;
             }
             Err(error) => refuse(batch, error),
         }
     }
 
     /// One transaction for all of them.
-    async fn attempt(&self, batch: &[Request]) -> Result<(Vec<Outcome>, Vec<Entry>), sqlx::Error> {
+    async fn attempt(&self, batch: &[Request]) -> Result<Vec<Outcome>, sqlx::Error> {
         let span = batch.first().map_or_else(Span::none, |first| {
             info_span!(parent: &first.request.span, "session.end-batch", batch.size = batch.len())
         });
         for other in batch.iter().skip(1) {
             span.follows_from(&other.request.span);
         }
-        self.attempt_within(batch).instrument(span).await
-    }
-
-    async fn attempt_within(
-        &self,
-        batch: &[Request],
-    ) -> Result<(Vec<Outcome>, Vec<Entry>), sqlx::Error> {
-        let mut tx = self.pool.begin().await?;
-        let calls: Vec<_> = batch
-            .iter()
-            .map(|waiting| (waiting.request.caller.token, waiting.request.user))
-            .collect();
-        let locked = caller::lock_all(&mut tx, &calls).await?;
-
-        let mut outcomes = Vec::new();
-        let mut records = Vec::new();
-        let mut endings = Vec::new();
-        let mut owners = HashSet::new();
-        let mut asked = HashMap::new();
-        for (place, waiting) in batch.iter().enumerate() {
-            let end = &waiting.request;
-            let admitted = locked.known(&end.caller.token).and_then(|known| {
-                let admitted = end.admit(known, |user| locked.is_colleague(known, user));
-                if let Err(refusal) = &admitted {
-                    records.extend(end.refused(known, refusal));
-                }
-                admitted.map(|()| known)
-            });
-            outcomes.push(match admitted {
-                Err(refusal) => Outcome::Refused(refusal),
-                // As if they had come one after the other.
-                Ok(known)
-                    if owners.contains(&known.user_id)
-                        || owners.contains(&end.user.unwrap_or(known.user_id)) =>
-                {
-                    Outcome::Later
-                }
-                Ok(known) => {
-                    let ending = end.ending(known);
-                    owners.insert(ending.owner);
-                    asked.insert(place, (known, endings.len()));
-                    endings.push(ending);
-                    Outcome::Refused(Refusal::not_found())
-                }
-            });
-        }
-        let ended = store::end(&mut tx, &endings).await?;
-
-        let mut changes = Vec::new();
-        for (place, waiting) in batch.iter().enumerate() {
-            let Some((known, ending)) = asked.get(&place) else { continue };
-            let (end, sessions) = (&waiting.request, &ended[*ending]);
-            let owner = endings[*ending].owner;
-            // All of none is done; one that is gone is not found.
-            if sessions.is_empty() && end.what != What::All {
-                continue;
-            }
-            records.push(end.record(known, owner, sessions));
-            outcomes[place] = Outcome::Ended { sessions: sessions.len(), change: changes.len() };
-            changes.push(Change {
-                tenant: known.tenant_id,
-                user: Some(owner),
-                sessions: sessions.clone(),
-                cause: end.cause(),
-                traceparent: end.traceparent.clone(),
-            });
-        }
-        if !records.is_empty() {
-            audit::append_all(&mut tx, &records).await?;
-        }
-        let entries = revocation::commit_all(tx, changes).await?;
-        Ok((outcomes, entries))
+        let asked: Vec<_> = batch.iter().map(|waiting| &waiting.request).collect();
+        store::end(&self.pool, &asked).instrument(span).await
     }
 
     /// After the commit: broadcasts, and answers everybody but those who come later.
-    async fn conclude(
-        &self,
-        batch: Vec<Request>,
-        outcomes: Vec<Outcome>,
-        entries: Vec<Entry>,
-    ) -> Vec<Request> {
-        let revisions: Vec<_> = entries.iter().map(|entry| entry.revision.number).collect();
+    async fn conclude(&self, batch: Vec<Request>, outcomes: Vec<Outcome>) -> Vec<Request> {
+        let entries = outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Ended { entry, .. } => Some(entry.clone()),
+            Outcome::Refused(_) | Outcome::Later => None,
+        });
+        let entries: Vec<_> = entries.collect();
         let enforcing = if entries.is_empty() {
             Err(Refusal::not_found())
         } else {
@@ -327,10 +241,11 @@ impl Ender {
             match outcome {
                 Outcome::Later => later.push(request),
                 Outcome::Refused(refusal) => request.answer(Err(refusal)),
-                Outcome::Ended { sessions, change } => {
+                Outcome::Ended { sessions, entry } => {
+                    let revision = entry.revision.number;
                     request.answer(enforcing.clone().map(|enforcing| Ended {
-                        sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
-                        revision: revisions[change],
+                        sessions,
+                        revision,
                         enforcing,
                     }));
                 }
@@ -344,26 +259,5 @@ fn refuse(batch: Vec<Request>, error: sqlx::Error) {
     let refusal = failed(error);
     for request in batch {
         request.answer(Err(refusal.clone()));
-    }
-}
-
-impl End {
-    /// The permission first, then whether there is such a user. Anybody may sign out.
-    fn admit(&self, known: &Known, is_colleague: impl Fn(UserId) -> bool) -> Result<(), Refusal> {
-        if known.enrollment_only && self.what != What::Own {
-            return Err(Refusal::enrollment_required());
-        }
-        let Some(user) = self.user else { return Ok(()) };
-        known.require(Permission::SessionRevokeAny)?;
-        if is_colleague(user) { Ok(()) } else { Err(Refusal::not_found()) }
-    }
-
-    /// The record of a refused attempt, where it is one of substance.
-    fn refused(&self, known: &Known, refusal: &Refusal) -> Option<Record<'_>> {
-        let target = self.user.map(|user| format!("user:{user}"));
-        let origin = &self.caller.origin;
-        let attempt = Attempt { by: known, origin, request: self.subject(), target };
-        let record = attempt.record(refusal);
-        record.map(|record| Record { trace_id: self.trace_id.clone(), ..record })
     }
 }

@@ -60,21 +60,7 @@ pub async fn append_all(tx: &mut Transaction, records: &[Record<'_>]) -> Result<
         Actor::Nobody => "anonymous".to_owned(),
     });
     sqlx::query!(
-        "WITH entry AS (
-             SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[], $7::text[])
-                 WITH ORDINALITY AS entry (tenant_id, actor, action, target, ip, detail, trace_id, place)
-         ), locked AS (
-             SELECT id FROM tenants WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE
-         ), number AS (
-             UPDATE tenants t SET audit_seq = t.audit_seq + more.entries
-             FROM locked, (SELECT tenant_id, count(*) AS entries FROM entry GROUP BY tenant_id) more
-             WHERE t.id = locked.id AND t.id = more.tenant_id
-             RETURNING t.id, t.audit_seq - more.entries AS before
-         )
-         INSERT INTO audit (tenant_id, seq, actor, action, target, ip, detail, trace_id)
-         SELECT tenant_id, before + row_number() OVER (PARTITION BY tenant_id ORDER BY place),
-                actor, action, target, ip, detail, trace_id
-         FROM entry JOIN number ON number.id = entry.tenant_id",
+        "SELECT append_audit($1, $2, $3, $4, $5, $6, $7)",
         &column(records, |record| record.tenant.0),
         &actors,
         &column(records, |record| record.action.to_owned()),

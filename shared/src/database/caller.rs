@@ -65,12 +65,14 @@ impl Known {
 
     /// Refuses who may not.
     pub fn require(&self, permission: Permission) -> Result<(), Refusal> {
-        if self.may(permission) {
-            Ok(())
-        } else {
-            Err(Refusal::new(Code::Forbidden, format!("This needs the permission {permission}.")))
-        }
+        if self.may(permission) { Ok(()) } else { Err(lacks(permission)) }
     }
+}
+
+/// What a caller is told who may not.
+#[must_use]
+pub fn lacks(permission: Permission) -> Refusal {
+    Refusal::new(Code::Forbidden, format!("This needs the permission {permission}."))
 }
 
 /// Looks the caller up without locks, for requests that change nothing but when the session was
@@ -137,14 +139,7 @@ pub async fn lock_all(
     let tokens: Vec<_> = calls.iter().map(|(token, _)| token.0.to_vec()).collect();
     let targets: Vec<_> = calls.iter().map(|(_, target)| target.map(|user| user.0)).collect();
     let users = sqlx::query!(
-        r#"WITH asked AS (
-               SELECT s.user_id, s.tenant_id, asked.target
-               FROM unnest($1::bytea[], $2::uuid[]) AS asked (token, target)
-               JOIN sessions s ON s.token_hash = asked.token AND s.ended_at IS NULL)
-           SELECT id, tenant_id FROM users
-           WHERE id IN (SELECT user_id FROM asked
-                        UNION SELECT t.id FROM asked JOIN users t ON t.id = asked.target AND t.tenant_id = asked.tenant_id)
-           ORDER BY id FOR NO KEY UPDATE"#,
+        r#"SELECT id AS "id!", tenant_id AS "tenant_id!" FROM lock_users($1, $2)"#,
         &tokens,
         &targets as &[Option<Uuid>],
     )
@@ -164,38 +159,16 @@ async fn find(
 ) -> Result<HashMap<TokenHash, Known>, sqlx::Error> {
     let hashes: Vec<_> = tokens.iter().map(|token| token.0.to_vec()).collect();
     let rows = sqlx::query!(
-        r#"SELECT s.token_hash, s.id AS session_id, s.user_id, s.tenant_id, u.role AS "role: Role",
-                  s.last_active_at, clock_timestamp() AS "now!",
-                  coalesce(m.enrollment_only_from <= clock_timestamp(), false) AS "enrollment_only!",
-                  (SELECT json_agg(json_build_object(
-                              'id', g.id, 'role', g.role,
-                              'expires_at_micros', (extract(epoch FROM g.expires_at) * 1000000)::bigint))
-                   FROM emergency_grants g
-                   WHERE g.user_id = s.user_id AND g.state = 'active'
-                     AND g.expires_at > clock_timestamp()) AS "grants: Json<Vec<LiveGrant>>"
-           FROM sessions s JOIN users u ON u.id = s.user_id JOIN mfa_standing m ON m.user_id = s.user_id
-           WHERE s.token_hash = ANY($1) AND s.ended_at IS NULL AND u.disabled_at IS NULL
-             AND s.expires_at > clock_timestamp()
-             AND s.last_active_at + make_interval(secs => s.idle_seconds + $2) > clock_timestamp()"#,
+        r#"SELECT token_hash AS "token_hash!", session_id AS "session_id!", user_id AS "user_id!",
+                  tenant_id AS "tenant_id!", role AS "role!: Role", enrollment_only AS "enrollment_only!", now AS "now!",
+                  grants AS "grants: Json<Vec<LiveGrant>>"
+           FROM find_callers($1, $2, $3)"#,
         &hashes,
         IDLE_SLACK_SECONDS,
+        touch_every_seconds(),
     )
     .fetch_all(&mut **tx)
     .await?;
-    let used = |row: &Timestamp, now: Timestamp| now.since(*row) >= TOUCH_EVERY;
-    let to_touch: Vec<_> = rows
-        .iter()
-        .filter(|row| used(&row.last_active_at.into(), row.now.into()))
-        .map(|row| row.session_id)
-        .collect();
-    if !to_touch.is_empty() {
-        sqlx::query!(
-            "UPDATE sessions SET last_active_at = clock_timestamp() WHERE id = ANY($1)",
-            &to_touch,
-        )
-        .execute(&mut **tx)
-        .await?;
-    }
     let known = rows.into_iter().filter_map(|row| {
         let grants = row.grants.map(|grants| grants.0).unwrap_or_default();
         let known = Known {
@@ -210,6 +183,12 @@ async fn find(
         Some((TokenHash(row.token_hash.try_into().ok()?), known))
     });
     Ok(known.collect())
+}
+
+/// [`TOUCH_EVERY`] as the database takes it.
+#[must_use]
+pub fn touch_every_seconds() -> i32 {
+    i32::try_from(TOUCH_EVERY.as_secs()).unwrap_or(i32::MAX)
 }
 
 /// A live grant, as the JSON that a query makes of it.

@@ -61,18 +61,9 @@ pub async fn commit_all(
         })
         .collect();
     let row = sqlx::query!(
-        r#"WITH head AS (
-               UPDATE revocation_head SET revision = revision + cardinality($1::uuid[])
-               RETURNING revision
-           ), written AS (
-               INSERT INTO revocations (revision, tenant_id, user_id, sessions, cause, traceparent)
-               SELECT revision - cardinality($1) + place, tenant_id, user_id, sessions::uuid[], cause, traceparent
-               FROM head, unnest($1, $2::uuid[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY
-                   AS change (tenant_id, user_id, sessions, cause, traceparent, place)
-           )
-           SELECT revision, current_timeline() AS "timeline!",
+        r#"SELECT revision AS "revision!", timeline AS "timeline!",
                   set_config('statement_timeout', '0', true)
-           FROM head"#,
+           FROM number_revocations($1, $2, $3, $4, $5)"#,
         &tenants,
         &users as &[Option<Uuid>],
         &sessions,

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::problem::assert_problem;
 
 /// More sessions of a user, with their ids.
-async fn more_sessions(
+pub(super) async fn more_sessions(
     world: &World,
     email: &str,
     count: usize,
@@ -39,7 +39,7 @@ async fn more_sessions(
     Ok(sessions)
 }
 
-async fn user_id(world: &World, email: &str) -> anyhow::Result<UserId> {
+pub(super) async fn user_id(world: &World, email: &str) -> anyhow::Result<UserId> {
     let id = sqlx::query_scalar("SELECT id FROM users WHERE email = $1");
     Ok(UserId(id.bind(email).fetch_one(&world.pool).await?))
 }
