@@ -45,6 +45,35 @@ const EXPECTED: [(&str, &str, SpanKind, &str); 13] = [
 ];
 
 #[tokio::test]
+async fn what_is_exported_nowhere_is_in_the_record_and_on_the_way_to_every_edge_all_the_same()
+-> anyhow::Result<()> {
+    let world = World::start().await?;
+    let member = world.sign_in(Role::Member).await?;
+    let traced = |method, path: &str| {
+        member.request(method, path).header("traceparent", format!("00-{TRACE}-{CLICK}-01"))
+    };
+    let unknown = traced(Method::DELETE, &format!("/v1/sessions/{}", uuid::Uuid::nil()));
+    let refused = Answer::to(unknown).await?.expect(404).body;
+    assert_eq!(refused["trace_id"], TRACE);
+    Answer::to(traced(Method::POST, "/v1/sessions/revoke-others")).await?.expect(200);
+    let (recorded, sent): (String, String) = sqlx::query_as(
+        "SELECT trace_id, traceparent FROM audit, revocations
+         WHERE action = 'session.revoked-all' AND cause = 'sessions-revoked'",
+    )
+    .fetch_one(&world.pool)
+    .await?;
+    assert_eq!(recorded, TRACE);
+    assert!(sent.starts_with(&format!("00-{TRACE}-")), "{sent}");
+    assert!(!sent.contains(CLICK), "it names the span that ended the sessions: {sent}");
+
+    let own = member.delete("/v1/sessions/x").await?;
+    let id = own.body["trace_id"].as_str().context("one of its own")?;
+    assert!(id.len() == 32 && id != "0".repeat(32) && id != TRACE, "{id}");
+    world.end().await;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_revocation_is_one_trace_to_every_edge_and_holds_no_secret() -> anyhow::Result<()> {
     let collector = Collector::start().await?;
     let otlp_endpoint = Some(collector.endpoint.clone());
