@@ -21,7 +21,7 @@ use crate::{
     prune::prune,
     revocation::{Parts, Revocations},
     session::{
-        self as sessions,
+        self as sessions, Touching,
         ending::{self, ENDERS},
     },
     sign_in,
@@ -87,7 +87,6 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
     }
     tasks.spawn(state.revocations.clone().watch(context.stop.clone()));
     tasks.spawn(prune(state.pool.clone(), context.stop.clone()));
-    tasks.spawn(sessions::hear_touches(state.clone(), bus.clone(), context.stop.clone()));
     if let Some(listen) = config.health_listen {
         let stop = context.stop.clone();
         tasks.spawn(database::serve_health(listen, stop, bus.clone(), state.pool.clone()));
@@ -122,6 +121,8 @@ async fn serve(bus: &Bus, state: &State, context: &runtime::Context) -> anyhow::
     server.handle::<session::List, _, _, _>(state, sessions::list).await?;
     server.handle::<session::Revoke, _, _, _>(state, sessions::revoke).await?;
     server.handle::<session::RevokeAll, _, _, _>(state, sessions::revoke_all).await?;
+    let touching = Touching::new(state.pool.clone());
+    server.handle::<session::Touch, _, _, _>(&touching, Touching::touch).await?;
     server.handle::<account::Me, _, _, _>(state, accounts::me).await?;
     server.handle::<user::ChangePassword, _, _, _>(state, accounts::change_password).await?;
     server.handle::<user::SetPassword, _, _, _>(state, accounts::set_password).await?;

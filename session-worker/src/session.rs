@@ -5,11 +5,9 @@ pub(crate) mod known_device;
 pub(crate) mod opening;
 pub(crate) mod store;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
-use futures_util::StreamExt as _;
 use shared::{
-    bus::{Bus, parse_event},
     database::{
         Transaction,
         audit::{self, Attempt},
@@ -21,23 +19,24 @@ use shared::{
         Caller,
         session::{
             List, Resolve, Resolved, Revoke, RevokeAll, Revoked, RevokedAll, Sessions, SignOut,
-            Touch,
+            Touch, Touched,
         },
     },
     refusal::Refusal,
     role::Permission,
     subject::Subject,
 };
-use tokio_util::sync::CancellationToken;
-use tracing::{error, instrument};
+use sqlx::PgPool;
+use tokio::sync::Semaphore;
+use tracing::instrument;
 
 use self::ending::{End, What};
 use crate::state::State;
 
 /// Most sessions that one message may touch.
 const TOUCHED_AT_ONCE: usize = 1_000;
-/// How long the database may take to write them.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// So many messages are worked on at once.
+const TOUCHING: usize = 2;
 
 /// E5: the session and the head, from one snapshot.
 #[instrument(skip_all, name = "session.resolve")]
@@ -97,24 +96,24 @@ async fn owner(
     if exists { Ok((tx, user)) } else { Err(Refusal::not_found()) }
 }
 
-/// Writes down when sessions were last used, as edges tell it.
-pub(crate) async fn hear_touches(
-    state: State,
-    bus: Bus,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let mut touches = bus.subscribe_shared(Subject::SessionTouch).await?;
-    loop {
-        let message = tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            message = touches.next() => message,
-        };
-        let Some(message) = message else { anyhow::bail!("the bus closed the subscription") };
-        let Some(touch) = parse_event::<Touch>(&message) else { continue };
-        let used: HashMap<_, _> = touch.used.into_iter().take(TOUCHED_AT_ONCE).collect();
-        let written = tokio::time::timeout(PATIENCE, store::touch(&state.pool, &used)).await;
-        if let Err(error) = written.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
-            error!(%error, sessions = used.len(), "last use of sessions not written");
-        }
+/// What writes down when sessions were last used. Few statements at once, whoever tells it: the
+/// connections are everybody's.
+#[derive(Clone)]
+pub(crate) struct Touching {
+    pool: PgPool,
+    turns: Arc<Semaphore>,
+}
+
+impl Touching {
+    pub(crate) fn new(pool: PgPool) -> Self {
+        Self { pool, turns: Arc::new(Semaphore::new(TOUCHING)) }
+    }
+
+    /// Writes down when sessions were last used, as an edge tells it.
+    pub(crate) async fn touch(self, request: Touch) -> Result<Touched, Refusal> {
+        let _turn = self.turns.acquire().await.map_err(|_| Refusal::unavailable())?;
+        let used: HashMap<_, _> = request.used.into_iter().take(TOUCHED_AT_ONCE).collect();
+        let last_active = store::touch(&self.pool, &used).await.map_err(failed)?;
+        Ok(Touched { last_active })
     }
 }

@@ -45,7 +45,7 @@ LANGUAGE plpgsql AS $$
 BEGIN
     RETURN QUERY
     WITH found AS (
-        SELECT s.token_hash, s.id, s.user_id, s.tenant_id, u.role, s.last_active_at,
+        SELECT s.token_hash, s.id, s.user_id, s.tenant_id, u.role,
                coalesce(m.enrollment_only_from <= clock_timestamp(), false) AS enrollment_only,
                (SELECT json_agg(json_build_object(
                            'id', g.id, 'role', g.role,
@@ -59,7 +59,7 @@ BEGIN
           AND s.last_active_at + make_interval(secs => s.idle_seconds + idle_slack) > clock_timestamp()
     ), touched AS (
         UPDATE sessions s SET last_active_at = clock_timestamp() FROM found
-        WHERE s.id = found.id AND found.last_active_at + make_interval(secs => touch_every) <= clock_timestamp())
+        WHERE s.id = found.id AND s.last_active_at + make_interval(secs => touch_every) <= clock_timestamp())
     SELECT token_hash, id, user_id, tenant_id, role, enrollment_only, grants, clock_timestamp() FROM found;
 END $$;
 COMMENT ON FUNCTION find_callers IS 'Whose sessions live, of these tokens. Notes that they were used.';

@@ -61,7 +61,7 @@ fn messages_of_version_1_are_frozen() {
     check_request::<session::List>(&frozen, &mut seen);
     check_request::<session::Revoke>(&frozen, &mut seen);
     check_request::<session::RevokeAll>(&frozen, &mut seen);
-    check::<session::Touch>(&frozen, "session.touch", &mut seen);
+    check_request::<session::Touch>(&frozen, &mut seen);
     check_request::<account::Me>(&frozen, &mut seen);
     check_request::<user::ChangePassword>(&frozen, &mut seen);
     check_request::<user::SetPassword>(&frozen, &mut seen);

@@ -3,6 +3,7 @@
 mod authorize;
 mod cookie;
 mod flood;
+mod idle;
 mod new_device;
 mod origin;
 mod record;

@@ -4,6 +4,8 @@
 //! [`shared::lease::edge::Edge::verdict`] calls it current at that moment.
 
 #[cfg(test)]
+mod idle;
+#[cfg(test)]
 mod race;
 
 use std::{
@@ -127,7 +129,7 @@ pub(super) struct Cached {
     snapshot: Snapshot,
     /// Server time of the last use that is known here, in microseconds.
     last_used: AtomicI64,
-    /// The last use that was reported.
+    /// The last use that the database knows, or is being told of.
     reported: AtomicI64,
 }
 
@@ -180,9 +182,10 @@ impl Cached {
         now.since(reported) >= TOUCH_EVERY
     }
 
-    /// Notes that a use will be reported.
+    /// Notes that a use will be reported; or, once it was, which one the database knows. That may be an
+    /// earlier one, of another edge: the next report counts from there.
     pub(super) fn reported(&self, at: Timestamp) {
-        self.reported.fetch_max(at.micros(), Ordering::Relaxed);
+        self.reported.store(at.micros(), Ordering::Relaxed);
     }
 
     /// Whether the session can do nothing at `now` but set up a second factor.
@@ -216,7 +219,7 @@ mod tests {
         Timestamp::from_micros(seconds * 1_000_000)
     }
 
-    fn cached(grants: Vec<Elevation>) -> Cached {
+    pub(super) fn cached(grants: Vec<Elevation>) -> Cached {
         let [n] = id();
         let session = ResolvedSession {
             session_id: SessionId(uuid(n)),

@@ -15,7 +15,6 @@ use shared::{
     message::{
         edge::{Ack, Join, Joined, Leave, Renew, Renewed},
         revocation::{Broadcast, Since},
-        session::Touch,
     },
     refusal::Refusal,
     subject::Subject,
@@ -35,14 +34,14 @@ const TICK_BEHIND: Duration = Duration::from_millis(2);
 const REPORT: Duration = Duration::from_secs(5);
 /// Entries fetched at once.
 const FETCH: u32 = 500;
-/// Most entries in one report.
-const REPORTED_AT_ONCE: usize = 1_000;
 
 /// Keeps an edge's lease and applies revocations. One per process.
 pub struct Driver {
     edge: Edge,
     options: Options,
     replies: JoinSet<Reply>,
+    /// Whether a report is on its way.
+    is_reporting: bool,
 }
 
 /// What came back, with the moment at which it was asked for.
@@ -50,11 +49,13 @@ enum Reply {
     Joined(Monotonic, Result<Joined, Refusal>),
     Renewed(Monotonic, Revision, Result<Renewed, Refusal>),
     Fetched(Revision, Result<Broadcast, Refusal>),
+    /// Uses of sessions were reported, or could not be.
+    Reported,
 }
 
 impl Driver {
     pub(super) fn new(edge: Edge, options: Options) -> Self {
-        Self { edge, options, replies: JoinSet::new() }
+        Self { edge, options, replies: JoinSet::new(), is_reporting: false }
     }
 
     /// Runs until `stop`, then leaves (E9).
@@ -77,7 +78,7 @@ impl Driver {
                     }
                 }
                 _ = report.tick() => {
-                    self.report().await;
+                    self.report();
                     Vec::new()
                 }
                 () = tokio::time::sleep(tick) => {
@@ -119,8 +120,9 @@ impl Driver {
         actions
     }
 
-    fn take(&self, reply: Reply) -> Vec<Action> {
+    fn take(&mut self, reply: Reply) -> Vec<Action> {
         let now = self.now();
+        self.is_reporting &= !matches!(reply, Reply::Reported);
         self.edge.0.cache.update(|rules| match reply {
             Reply::Joined(sent_at, Ok(joined)) => {
                 let actions = rules.joined(now, sent_at, &joined);
@@ -145,6 +147,7 @@ impl Driver {
                 rules.fetch_failed(now);
                 Vec::new()
             }
+            Reply::Reported => Vec::new(),
         })
     }
 
@@ -192,13 +195,15 @@ impl Driver {
         Ok(())
     }
 
-    /// Tells session-worker which sessions were used.
-    async fn report(&self) {
-        let used: Vec<_> = self.edge.take_touches().into_iter().collect();
-        for used in used.chunks(REPORTED_AT_ONCE) {
-            if !self.edge.0.bus.publish(&Touch { used: used.to_vec() }).await {
-                self.edge.put_back(used);
-            }
+    /// Reports beside everything else, unless the last report is still on its way.
+    fn report(&mut self) {
+        if !self.is_reporting {
+            self.is_reporting = true;
+            let edge = self.edge.clone();
+            self.replies.spawn(async move {
+                edge.report().await;
+                Reply::Reported
+            });
         }
     }
 
@@ -206,8 +211,8 @@ impl Driver {
     async fn leave(self) {
         let incarnation: Option<Incarnation> =
             self.edge.0.cache.update(shared::lease::edge::Edge::leave);
-        self.report().await;
-        if let Some(incarnation) = incarnation {
+        let leave = async {
+            let Some(incarnation) = incarnation else { return };
             let leave = Leave { edge: self.options.id.clone(), incarnation };
             match self.edge.0.bus.request(&leave).await {
                 Ok(()) => info!("left"),
@@ -215,6 +220,7 @@ impl Driver {
                     warn!(%refusal, "left without an answer: workers will fence this edge");
                 }
             }
-        }
+        };
+        tokio::join!(leave, self.edge.report());
     }
 }

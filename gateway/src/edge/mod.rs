@@ -6,7 +6,12 @@
 mod cache;
 mod driver;
 
-use std::{collections::HashMap, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{
     FutureExt as _,
@@ -19,7 +24,7 @@ use shared::{
     id::{EdgeId, SessionId},
     message::{
         edge::MOST_ALLOW_CACHED_MS,
-        session::{Elevation, Resolve, ResolvedSession},
+        session::{Elevation, Resolve, ResolvedSession, TOUCH_EVERY, Touch, Touched},
     },
     role::Role,
     token::{Token, TokenHash},
@@ -36,8 +41,10 @@ const LOADS_WAITING: usize = 10_000;
 const LOADS_AT_ONCE: usize = 128;
 /// How long a load may wait for its turn.
 const TURN: Duration = Duration::from_secs(2);
-/// Most sessions whose use is noted between two reports.
+/// Most sessions whose use is noted until it is reported.
 const TOUCHES: usize = 50_000;
+/// Most of them in one message.
+const REPORTED_AT_ONCE: usize = 1_000;
 
 /// Handle on this edge's cache and lease; cheap to clone.
 #[derive(Clone)]
@@ -49,7 +56,13 @@ struct Inner {
     clock: Arc<dyn Clock>,
     loads: Mutex<HashMap<TokenHash, Load>>,
     turns: Semaphore,
-    touches: Mutex<HashMap<SessionId, Timestamp>>,
+    touches: Mutex<HashMap<SessionId, Use>>,
+}
+
+/// A use that the database has to hear of.
+struct Use {
+    at: Timestamp,
+    entry: Arc<Cached>,
 }
 
 type Load = Shared<BoxFuture<'static, Result<Option<Arc<Cached>>, Undecided>>>;
@@ -160,11 +173,12 @@ impl Edge {
         self.0.cache.server_time(self.0.clock.monotonic()).is_some()
     }
 
-    fn allow(&self, entry: &Cached, server_time: Timestamp) -> Decision {
+    fn allow(&self, entry: &Arc<Cached>, server_time: Timestamp) -> Decision {
         if entry.used(server_time) {
             let mut touches = self.0.touches.lock();
             if touches.len() < TOUCHES {
-                touches.insert(entry.session.session_id, server_time);
+                let used = Use { at: server_time, entry: Arc::clone(entry) };
+                touches.insert(entry.session.session_id, used);
                 entry.reported(server_time);
             }
         }
@@ -223,18 +237,34 @@ impl Edge {
         }))
     }
 
-    /// Uses that could not be reported, to be reported later.
-    fn put_back(&self, used: &[(SessionId, Timestamp)]) {
-        let mut touches = self.0.touches.lock();
-        for (session, at) in used {
-            let last = touches.entry(*session).or_insert(*at);
-            *last = (*last).max(*at);
+    /// Tells session-worker which sessions were used. What it does not confirm is told again with the next
+    /// report.
+    async fn report(&self) {
+        let used: Vec<_> =
+            self.0.touches.lock().iter().map(|(session, used)| (*session, used.at)).collect();
+        for used in used.chunks(REPORTED_AT_ONCE) {
+            let told = self.0.bus.request(&Touch { used: used.to_vec() }).await;
+            let Ok(Touched { last_active }) = told else { return };
+            self.settle(used, &last_active.into_iter().collect());
         }
     }
 
-    /// The sessions used since the last report.
-    fn take_touches(&self) -> HashMap<SessionId, Timestamp> {
-        std::mem::take(&mut *self.0.touches.lock())
+    /// Forgets uses that the database knows, or need not know.
+    fn settle(&self, used: &[(SessionId, Timestamp)], last_active: &HashMap<SessionId, Timestamp>) {
+        let mut touches = self.0.touches.lock();
+        for (session, at) in used {
+            let last = last_active.get(session);
+            // Something else was changing its row.
+            let is_settled = last.is_none_or(|last| at.since(*last) < TOUCH_EVERY);
+            let Entry::Occupied(pending) = touches.entry(*session) else { continue };
+            // There may be a later one by now.
+            if is_settled && pending.get().at == *at {
+                let Use { entry, .. } = pending.remove();
+                if let Some(last) = last {
+                    entry.reported(*last);
+                }
+            }
+        }
     }
 }
 

@@ -8,7 +8,9 @@ use shared::{
     id::{SessionId, TenantId, UserId},
     message::{
         MOST_ITEMS,
-        session::{Elevation, IDLE_SLACK_SECONDS, Method, Resolved, ResolvedSession, Session},
+        session::{
+            Elevation, IDLE_SLACK_SECONDS, Method, Resolved, ResolvedSession, Session, TOUCH_EVERY,
+        },
     },
     role::Role,
     token::TokenHash,
@@ -291,30 +293,40 @@ pub(crate) async fn user_exists(
     .await
 }
 
-/// Moves last uses forward, never back, and never past now. What has been idle for too long stays
-/// dead. A row that is being changed is left alone, so that this waits for nobody while it holds
-/// others.
+/// Moves last uses forward, never back, never past now, and by [`TOUCH_EVERY`] at least. A use that came
+/// when the session had been idle for too long does not count; one that came before does, however
+/// late it is told. A row that is being changed is left alone, so that this waits for nobody while it
+/// holds others. Gives the last use of each session that lives.
 #[instrument(skip_all, name = "session.touch")]
 pub(crate) async fn touch(
     pool: &PgPool,
     used: &HashMap<SessionId, Timestamp>,
-) -> Result<(), sqlx::Error> {
+) -> Result<Vec<(SessionId, Timestamp)>, sqlx::Error> {
     let (ids, times): (Vec<Uuid>, Vec<OffsetDateTime>) =
         used.iter().map(|(id, at)| (id.0, OffsetDateTime::from(*at))).unzip();
-    sqlx::query!(
-        "WITH used AS (
-             SELECT s.id, used.at FROM sessions s
-             JOIN unnest($1::uuid[], $2::timestamptz[]) AS used (id, at) ON used.id = s.id
-             WHERE s.ended_at IS NULL AND s.last_active_at < used.at
-               AND s.last_active_at + make_interval(secs => s.idle_seconds + $3) > clock_timestamp()
-             FOR NO KEY UPDATE OF s SKIP LOCKED)
-         UPDATE sessions s SET last_active_at = least(used.at, clock_timestamp())
-         FROM used WHERE s.id = used.id",
+    let rows = sqlx::query!(
+        r#"WITH told AS (
+               SELECT s.id, told.at, s.last_active_at FROM sessions s
+               JOIN unnest($1::uuid[], $2::timestamptz[]) AS told (id, at) ON told.id = s.id
+               WHERE s.ended_at IS NULL
+                 AND s.last_active_at + make_interval(secs => s.idle_seconds + $3) > told.at
+           ), used AS (
+               SELECT s.id, told.at FROM sessions s JOIN told ON told.id = s.id
+               WHERE s.ended_at IS NULL AND s.last_active_at + make_interval(secs => $4) <= told.at
+               FOR NO KEY UPDATE OF s SKIP LOCKED
+           ), written AS (
+               UPDATE sessions s SET last_active_at = least(used.at, clock_timestamp())
+               FROM used WHERE s.id = used.id
+               RETURNING s.id, s.last_active_at
+           )
+           SELECT told.id AS "id!", coalesce(written.last_active_at, told.last_active_at) AS "last_active_at!"
+           FROM told LEFT JOIN written ON written.id = told.id"#,
         &ids,
         &times,
         IDLE_SLACK_SECONDS,
+        TOUCH_EVERY.as_secs_f64(),
     )
-    .execute(pool)
+    .fetch_all(pool)
     .await?;
-    Ok(())
+    Ok(rows.into_iter().map(|row| (SessionId(row.id), row.last_active_at.into())).collect())
 }

@@ -11,11 +11,9 @@ use crate::{
     id::{GrantId, SessionId, TenantId, UserId},
     lease::Revision,
     message::{
-        Caller, Event, Origin, SHORT, WITH_PASSWORD, WITH_RECEIPT, expose, requests,
-        revocation::Receipt,
+        Caller, Origin, SHORT, WITH_PASSWORD, WITH_RECEIPT, expose, requests, revocation::Receipt,
     },
     role::Role,
-    subject::Subject,
     token::TokenHash,
 };
 
@@ -23,7 +21,7 @@ use crate::{
 pub const TOUCH_EVERY: Duration = Duration::from_mins(1);
 
 /// How much longer than its idle time a session lives by what the database knows, in seconds: edges
-/// tell it of use every [`TOUCH_EVERY`], in batches. Never early, at most 90 s late.
+/// tell it of use every [`TOUCH_EVERY`], in batches, which takes some seconds. Never early, at most 90 s late.
 pub const IDLE_SLACK_SECONDS: i32 = 75;
 
 /// Sign in with a password.
@@ -239,17 +237,24 @@ requests! {
     List => Sessions, SessionList, SHORT;
     Revoke => Revoked, SessionRevoke, WITH_RECEIPT;
     RevokeAll => RevokedAll, SessionRevokeAll, WITH_RECEIPT;
+    Touch => Touched, SessionTouch, SHORT;
 }
 
-/// Sessions that an edge has seen used. Sent at most once per session and minute, in batches.
+/// Sessions that an edge has seen used. Asked at most once per session and minute, in batches, and again
+/// until there is an answer: a use that the database never hears of would end the session early
+/// at another edge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Touch {
     /// Each session with the server time of its last use.
     pub used: Vec<(SessionId, Timestamp)>,
 }
 
-impl Event for Touch {
-    const SUBJECT: Subject = Subject::SessionTouch;
+/// The answer to [`Touch`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Touched {
+    /// For each session that lives the last use that is written down now. Less than [`TOUCH_EVERY`] before
+    /// the use that was told, that one is settled: it was written, or need not be.
+    pub last_active: Vec<(SessionId, Timestamp)>,
 }
 
 /// One place where a user is signed in, as people see it.
