@@ -191,25 +191,25 @@ pub(crate) async fn disable(state: State, request: Disable) -> Result<Disabled, 
         target: None,
         enrolling: false,
     };
-    let presence::Proven { mut tx, known, account } = presence::prove(&state, shown).await?;
-    if !account.has_factor {
-        return Err(no_factor());
+    let mut proven = presence::prove(&state, shown).await?;
+    if !proven.account.has_factor {
+        return Err(proven.refuse(no_factor()).await);
     }
     let required = sqlx::query_scalar!(
         r#"SELECT required AS "required!" FROM mfa_standing WHERE user_id = $1"#,
-        known.user_id.0,
+        proven.known.user_id.0,
     )
-    .fetch_one(&mut *tx)
+    .fetch_one(&mut *proven.tx)
     .await
     .map_err(failed)?;
     if required {
-        // The code is used up, though nothing else has changed.
-        tx.commit().await.map_err(failed)?;
-        return Err(Refusal::new(
+        let refusal = Refusal::new(
             Code::MfaRequiredByPolicy,
             "Your organisation requires two-factor sign-in for your role. With a new phone, set it up anew instead.",
-        ));
+        );
+        return Err(proven.refuse(refusal).await);
     }
+    let presence::Proven { mut tx, known, .. } = proven;
     factor::remove(&mut tx, known.user_id).await.map_err(failed)?;
     record(&mut tx, &known, &request.caller, "mfa.disabled", known.user_id, json!({}))
         .await
@@ -232,10 +232,11 @@ pub(crate) async fn renew_backup_codes(
         target: None,
         enrolling: false,
     };
-    let presence::Proven { mut tx, known, account } = presence::prove(&state, shown).await?;
-    if !account.has_factor {
-        return Err(no_factor());
+    let proven = presence::prove(&state, shown).await?;
+    if !proven.account.has_factor {
+        return Err(proven.refuse(no_factor()).await);
     }
+    let presence::Proven { mut tx, known, .. } = proven;
     let backup_codes = factor::renew_backup_codes(&mut tx, known.user_id).await.map_err(failed)?;
     let action = "mfa.backup-codes-renewed";
     record(&mut tx, &known, &request.caller, action, known.user_id, json!({}))
@@ -261,8 +262,12 @@ pub(crate) async fn reset(state: State, request: Reset) -> Result<WasReset, Refu
         target: Some(request.user_id),
         enrolling: false,
     };
-    let presence::Proven { mut tx, known, .. } = presence::prove(&state, shown).await?;
-    known.require(Permission::TenantManage)?;
+    let proven = presence::prove(&state, shown).await?;
+    // They may have been an admin before.
+    if let Err(refusal) = proven.known.require(Permission::TenantManage) {
+        return Err(proven.refuse(refusal).await);
+    }
+    let presence::Proven { mut tx, known, .. } = proven;
     let removed = factor::remove(&mut tx, request.user_id).await.map_err(failed)?;
     let ended =
         end_sessions(&mut tx, request.user_id, None, known.user_id).await.map_err(failed)?;

@@ -46,6 +46,16 @@ pub(crate) struct Proven {
     pub(crate) account: Own,
 }
 
+impl Proven {
+    /// It is them, but what they ask for cannot be: the code is used up and no guess is counted.
+    pub(crate) async fn refuse(self, refusal: Refusal) -> Refusal {
+        match self.tx.commit().await {
+            Ok(()) => refusal,
+            Err(error) => failed(error),
+        }
+    }
+}
+
 /// What is known of the account of whoever asks.
 pub(crate) struct Own {
     pub(crate) slug: String,
@@ -82,8 +92,10 @@ pub(crate) async fn prove(state: &State, shown: Shown<'_>) -> Result<Proven, Ref
     }
     let guess = throttle::begin(&state.pool, Account::new(&account.slug, &account.email)).await?;
     let hash = account.password_hash.clone();
-    if !state.hashing.verify(shown.password.clone(), hash.clone()).await? {
-        return Err(wrong(state, &known, &shown, wrong_password()));
+    match state.hashing.verify(shown.password.clone(), hash.clone()).await {
+        Ok(true) => {}
+        Ok(false) => return Err(wrong(state, &known, &shown, wrong_password())),
+        Err(refusal) => return Err(guess.not_looked_at(&state.pool, refusal).await),
     }
     let mut tx = state.pool.begin().await.map_err(failed)?;
     let known = if shown.enrolling {

@@ -43,7 +43,10 @@ pub(crate) async fn sign_in(state: State, request: SignIn) -> Result<SignedIn, R
     let guess = throttle::begin(&state.pool, Account::new(&request.tenant, &request.email)).await?;
     let candidate = find(&state, &request.tenant, &request.email).await.map_err(failed)?;
     let hash = candidate.as_ref().and_then(|user| user.password_hash.clone());
-    let verified = state.hashing.verify(request.password.clone(), hash).await?;
+    let verified = match state.hashing.verify(request.password.clone(), hash).await {
+        Ok(verified) => verified,
+        Err(refusal) => return Err(guess.not_looked_at(&state.pool, refusal).await),
+    };
     if let Some(user) = &candidate
         && verified
     {

@@ -108,6 +108,19 @@ impl Guess {
         Ok(())
     }
 
+    /// It was not looked at, for want of something else: gives the refusal that says so.
+    pub(crate) async fn not_looked_at(self, pool: &PgPool, refusal: Refusal) -> Refusal {
+        let taken_back = async {
+            let mut tx = pool.begin().await?;
+            self.take_back(&mut tx).await?;
+            tx.commit().await
+        };
+        match taken_back.await {
+            Ok(()) => refusal,
+            Err(error) => failed(error),
+        }
+    }
+
     /// A sign-in was completed: all is forgiven.
     #[instrument(skip_all, name = "throttle.forgive")]
     pub(crate) async fn forgive(self, tx: &mut Transaction) -> Result<(), sqlx::Error> {

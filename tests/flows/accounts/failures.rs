@@ -129,6 +129,45 @@ async fn failures_are_counted_over_password_code_and_backup_code_alike() -> anyh
 }
 
 #[tokio::test]
+async fn what_was_not_wrong_is_not_counted() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let tenant = Tenant::new(&world, "counted").await?;
+    let member = tenant.sign_in(Role::Member).await?;
+    let failures = async || -> anyhow::Result<i64> {
+        let sum =
+            sqlx::query_scalar("SELECT coalesce(sum(failures), 0)::bigint FROM sign_in_failures");
+        Ok(sum.fetch_one(&world.pool).await?)
+    };
+    // The password is right, and there is nothing to disable.
+    let both = json!({"password": "membermember", "code": "123456"});
+    let remove = member.send(reqwest::Method::DELETE, "/v1/mfa/totp", Some(both.clone())).await?;
+    assert_problem(&remove, 404, "not-found");
+    assert_problem(&member.post("/v1/mfa/backup-codes", both).await?, 404, "not-found");
+    assert_eq!(failures().await?, 0);
+    // A code in place of what is required, though the policy forbids it.
+    let (member, app, _) = member.enroll(&world, "membermember").await?;
+    let policy = json!({"require_2fa": true, "required_roles": [], "grace_period_days": 9});
+    let admin = tenant.sign_in(Role::Admin).await?;
+    admin.send(reqwest::Method::PUT, "/v1/mfa-policy", Some(policy)).await?.expect(200);
+    let both = json!({"password": "membermember", "code": app.code(&world, 0).await?});
+    let remove = member.send(reqwest::Method::DELETE, "/v1/mfa/totp", Some(both)).await?;
+    assert_problem(&remove, 409, "mfa-required-by-policy");
+    assert_eq!(failures().await?, 0);
+    // In a storm those whose password nobody had the time to look at: at most one failure, the wrong one.
+    let storm = (0..150).map(|n| {
+        let tenant = &tenant;
+        async move { tenant.login(&format!("nobody-{n}@counted.test"), "wrong-guess").await }
+    });
+    let answers = try_join_all(storm).await?;
+    let wrong = answers.iter().filter(|answer| answer.status == 401).count();
+    let counts = counted(&answers);
+    assert!(counts.contains_key(&503), "the queue was never full: {counts:?}");
+    assert_eq!(usize::try_from(failures().await?)?, wrong, "{counts:?}");
+    world.end().await;
+    Ok(())
+}
+
+#[tokio::test]
 async fn parameters_of_a_hash_are_upgraded_at_sign_in() -> anyhow::Result<()> {
     use argon2::PasswordHasher as _;
     let world = World::start().await?;
