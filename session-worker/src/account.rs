@@ -21,7 +21,7 @@ use shared::{
     token::TokenHash,
     trace,
 };
-use tracing::{Instrument as _, error, instrument};
+use tracing::instrument;
 
 use crate::{
     mfa,
@@ -214,25 +214,20 @@ async fn set(
 }
 
 /// Somebody says that they forgot their password. What comes of it is not waited for: the time it
-/// takes would tell whether there is such a user.
+/// takes would tell whether there is such a user. What is too many is refused, of whomever.
 #[instrument(skip_all, name = "account.forgot-password")]
 pub(crate) async fn forgot_password(
     state: State,
     request: ForgotPassword,
 ) -> Result<ForgotPasswordNoted, Refusal> {
-    state.background.clone().spawn(
-        async move {
-            if let Err(error) = note_forgotten(&state, &request).await {
-                error!(%error, "a forgotten password was not noted");
-            }
-        }
-        .in_current_span(),
-    );
+    let place = state.later.place()?;
+    let noted = note_forgotten(state.clone(), request);
+    state.later.write(place, "a forgotten password", noted);
     Ok(ForgotPasswordNoted {})
 }
 
 /// At most once in five minutes for each user.
-async fn note_forgotten(state: &State, request: &ForgotPassword) -> Result<(), sqlx::Error> {
+async fn note_forgotten(state: State, request: ForgotPassword) -> Result<(), sqlx::Error> {
     if request.tenant.contains('\0') || request.email.contains('\0') {
         return Ok(());
     }

@@ -11,6 +11,7 @@ mod config;
 mod device;
 mod edges;
 pub mod keys;
+mod later;
 mod location;
 mod manage;
 mod mfa;

@@ -17,9 +17,10 @@ use shared::{
     subject::Subject,
     trace,
 };
-use tracing::{Instrument as _, instrument};
+use tracing::instrument;
 
 use crate::{
+    later::Place,
     mfa::factor,
     state::State,
     throttle::{self, Account},
@@ -90,11 +91,12 @@ pub(crate) async fn prove(state: &State, shown: Shown<'_>) -> Result<Proven, Ref
     if account.has_factor && shown.code.is_none() {
         return Err(fresh_code());
     }
+    let place = state.later.place()?;
     let guess = throttle::begin(&state.pool, Account::new(&account.slug, &account.email)).await?;
     let hash = account.password_hash.clone();
     match state.hashing.verify(shown.password.clone(), hash.clone()).await {
         Ok(true) => {}
-        Ok(false) => return Err(wrong(state, &known, &shown, wrong_password())),
+        Ok(false) => return Err(wrong(state, place, &known, &shown, wrong_password())),
         Err(refusal) => return Err(guess.not_looked_at(&state.pool, refusal).await),
     }
     let mut tx = state.pool.begin().await.map_err(failed)?;
@@ -105,7 +107,7 @@ pub(crate) async fn prove(state: &State, shown: Shown<'_>) -> Result<Proven, Ref
     };
     let account = own(&mut tx, known.user_id).await.map_err(failed)?;
     if account.password_hash != hash {
-        return Err(wrong(state, &known, &shown, wrong_password()));
+        return Err(wrong(state, place, &known, &shown, wrong_password()));
     }
     match (account.has_factor, shown.code) {
         (true, None) => return Err(fresh_code()),
@@ -113,7 +115,7 @@ pub(crate) async fn prove(state: &State, shown: Shown<'_>) -> Result<Proven, Ref
             let used =
                 factor::use_code(&mut tx, &state.keys, known.user_id, code.expose_secret()).await;
             if let Err(refusal) = used {
-                return Err(wrong(state, &known, &shown, refusal));
+                return Err(wrong(state, place, &known, &shown, refusal));
             }
         }
         (false, _) => {}
@@ -142,31 +144,37 @@ fn fresh_code() -> Refusal {
 }
 
 /// The refusal; its record is written meanwhile.
-fn wrong(state: &State, known: &Known, shown: &Shown<'_>, refusal: Refusal) -> Refusal {
+fn wrong(
+    state: &State,
+    place: Place,
+    known: &Known,
+    shown: &Shown<'_>,
+    refusal: Refusal,
+) -> Refusal {
     if refusal.code == Code::InvalidCredentials {
-        let recorded =
-            record(state.clone(), known.clone(), shown.caller.origin.clone(), shown.request);
-        state.background.spawn(recorded.in_current_span());
+        let origin = shown.caller.origin.clone();
+        let record = record(state.clone(), known.clone(), origin, shown.request);
+        state.later.write(place, "a refused proof", record);
     }
     refusal
 }
 
-async fn record(state: State, known: Known, origin: Origin, request: Subject) {
-    let recorded = async {
-        let mut tx = state.pool.begin().await?;
-        let record = Record {
-            tenant: known.tenant_id,
-            actor: Actor::User(known.user_id),
-            action: "account.proof-refused",
-            target: Some(format!("user:{}", known.user_id)),
-            origin: &origin,
-            detail: json!({"request": request.path()}),
-            trace_id: trace::current_trace_id(),
-        };
-        audit::append(&mut tx, record).await?;
-        tx.commit().await
+async fn record(
+    state: State,
+    known: Known,
+    origin: Origin,
+    request: Subject,
+) -> Result<(), sqlx::Error> {
+    let mut tx = state.pool.begin().await?;
+    let record = Record {
+        tenant: known.tenant_id,
+        actor: Actor::User(known.user_id),
+        action: "account.proof-refused",
+        target: Some(format!("user:{}", known.user_id)),
+        origin: &origin,
+        detail: json!({"request": request.path()}),
+        trace_id: trace::current_trace_id(),
     };
-    if let Err(error) = recorded.await {
-        tracing::error!(%error, "a refused proof was not recorded");
-    }
+    audit::append(&mut tx, record).await?;
+    tx.commit().await
 }

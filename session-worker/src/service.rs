@@ -15,6 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Config, account as accounts, audit as record, device, edges,
     keys::Keys,
+    later::Later,
     location::Locations,
     mfa,
     password::{Hashing, rules::Blocklist},
@@ -72,6 +73,7 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
         locations: Arc::new(locations),
         idle_seconds: config.session_idle_seconds,
         absolute_seconds: config.session_seconds,
+        later: Later::new(background.clone()),
         background: background.clone(),
     };
 

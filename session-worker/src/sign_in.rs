@@ -17,7 +17,7 @@ use shared::{
     token::TokenHash,
     trace,
 };
-use tracing::{Instrument as _, instrument};
+use tracing::instrument;
 
 use crate::{
     mfa::factor,
@@ -40,6 +40,7 @@ pub(crate) async fn sign_in(state: State, request: SignIn) -> Result<SignedIn, R
     if let Some(earlier) = opening::opened_before(&state, &request.token).await? {
         return Ok(earlier);
     }
+    let place = state.later.place()?;
     let guess = throttle::begin(&state.pool, Account::new(&request.tenant, &request.email)).await?;
     let candidate = find(&state, &request.tenant, &request.email).await.map_err(failed)?;
     let hash = candidate.as_ref().and_then(|user| user.password_hash.clone());
@@ -56,11 +57,9 @@ pub(crate) async fn sign_in(state: State, request: SignIn) -> Result<SignedIn, R
             return with_password(&state, tx, guess, user, &request).await;
         }
     }
-    // Not waited for: it would tell an existing tenant or user by the time it takes.
-    state.background.clone().spawn(
-        record_refusal(state, candidate.map(|user| user.id), request.tenant, request.origin)
-            .in_current_span(),
-    );
+    let user = candidate.map(|user| user.id);
+    let record = record_refusal(state.clone(), user, request.tenant, request.origin);
+    state.later.write(place, "a refused sign-in", record);
     Err(Refusal::new(Code::InvalidCredentials, "The tenant, the email or the password is wrong."))
 }
 
@@ -191,15 +190,15 @@ pub(crate) async fn sign_in_mfa(state: State, request: SignInMfa) -> Result<Sign
     }
     let challenge = challenged(&state, &request.challenge).await.map_err(failed)?;
     let challenge = challenge.ok_or_else(no_challenge)?;
+    let place = state.later.place()?;
     let guess =
         throttle::begin(&state.pool, Account::new(&challenge.slug, &challenge.email)).await?;
     count_try(&state, &request.challenge).await?;
     match finish(&state, guess, &challenge, &request).await {
         Err(refusal) if refusal.code == Code::InvalidCredentials => {
-            state.background.clone().spawn(
-                record_refusal(state, Some(challenge.user), challenge.slug, request.origin)
-                    .in_current_span(),
-            );
+            let user = Some(challenge.user);
+            let record = record_refusal(state.clone(), user, challenge.slug, request.origin);
+            state.later.write(place, "a refused sign-in", record);
             Err(refusal)
         }
         result => result,
@@ -298,34 +297,29 @@ fn no_challenge() -> Refusal {
 
 /// The record of a refused sign-in, where the tenant exists. What was typed is not kept: people
 /// type passwords into the wrong field.
-pub(crate) async fn record_refusal(
+async fn record_refusal(
     state: State,
     user: Option<UserId>,
     slug: String,
     origin: Origin,
-) {
+) -> Result<(), sqlx::Error> {
     if slug.contains('\0') {
-        return;
+        return Ok(());
     }
-    let recorded = async {
-        let mut tx = state.pool.begin().await?;
-        let tenant = sqlx::query_scalar!("SELECT id FROM tenants WHERE slug = $1", slug)
-            .fetch_optional(&mut *tx)
-            .await?;
-        let Some(tenant) = tenant else { return Ok(()) };
-        let record = Record {
-            tenant: TenantId(tenant),
-            actor: Actor::Nobody,
-            action: "session.sign-in-refused",
-            target: user.map(|user| format!("user:{user}")),
-            origin: &origin,
-            detail: json!({}),
-            trace_id: trace::current_trace_id(),
-        };
-        audit::append(&mut tx, record).await?;
-        tx.commit().await
+    let mut tx = state.pool.begin().await?;
+    let tenant = sqlx::query_scalar!("SELECT id FROM tenants WHERE slug = $1", slug)
+        .fetch_optional(&mut *tx)
+        .await?;
+    let Some(tenant) = tenant else { return Ok(()) };
+    let record = Record {
+        tenant: TenantId(tenant),
+        actor: Actor::Nobody,
+        action: "session.sign-in-refused",
+        target: user.map(|user| format!("user:{user}")),
+        origin: &origin,
+        detail: json!({}),
+        trace_id: trace::current_trace_id(),
     };
-    if let Err(error) = recorded.await {
-        tracing::error!(%error, "a refused sign-in was not recorded");
-    }
+    audit::append(&mut tx, record).await?;
+    tx.commit().await
 }

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     batch::Queue,
     keys::Keys,
+    later::Later,
     location::Locations,
     password::{Hashing, rules::Blocklist},
     revocation::{Enforcing, Revocations},
@@ -44,6 +45,8 @@ pub(crate) struct State {
     pub(crate) idle_seconds: u32,
     /// How long a new session lives at most.
     pub(crate) absolute_seconds: u32,
+    /// What is written down while nobody waits for it.
+    pub(crate) later: Later,
     /// What nobody waits for but the end of the process.
     pub(crate) background: TaskTracker,
 }
