@@ -99,7 +99,15 @@ pub(crate) async fn confirm(state: State, request: Confirm) -> Result<Confirmed,
     let mut tx = state.pool.begin().await.map_err(failed)?;
     let known = caller::lock_enrolling(&mut tx, &request.caller, None).await?;
     let replaced = factor::exists(&mut tx, known.user_id).await.map_err(failed)?;
-    take_enrollment(&state, &mut tx, &known, request.code.expose_secret()).await?;
+    let taken = take_enrollment(&state, &mut tx, &known, request.code.expose_secret()).await;
+    if let Err(refusal) = taken {
+        if refusal.code == Code::NotFound {
+            // There was nothing to guess at.
+            guess.take_back(&mut tx).await.map_err(failed)?;
+            tx.commit().await.map_err(failed)?;
+        }
+        return Err(refusal);
+    }
     let backup_codes = factor::renew_backup_codes(&mut tx, known.user_id).await.map_err(failed)?;
     rotate(&mut tx, &known, &request.token).await.map_err(failed)?;
     let ended = end_sessions(&mut tx, known.user_id, Some(known.session_id), known.user_id)

@@ -7,6 +7,7 @@ mod interop;
 mod operator;
 mod passwords;
 mod policy;
+mod unguarded;
 mod users;
 
 use serde_json::{Value, json};

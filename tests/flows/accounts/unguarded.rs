@@ -1,0 +1,30 @@
+//! What must not come of requests that are no guesses, come in a flood, or meet an odd clock.
+
+use reqwest::Method;
+use serde_json::json;
+use shared::role::Role;
+use tests::World;
+
+use super::Tenant;
+use crate::problem::assert_problem;
+
+/// What is refused for another reason than a wrong secret locks nobody out.
+#[tokio::test]
+async fn what_is_no_wrong_guess_is_no_failure() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let tenant = Tenant::new(&world, "noguess").await?;
+    let member = tenant.sign_in(Role::Member).await?;
+    let proof = json!({"password": "membermember", "code": "000000"});
+    for _ in 0..5 {
+        let confirm = json!({"code": "000000"});
+        let answer = member.post("/v1/mfa/totp/confirm", confirm).await?;
+        assert_problem(&answer, 404, "not-found");
+        let answer = member.post("/v1/mfa/backup-codes", proof.clone()).await?;
+        assert_problem(&answer, 404, "not-found");
+        let answer = member.send(Method::DELETE, "/v1/mfa/totp", Some(proof.clone())).await?;
+        assert_problem(&answer, 404, "not-found");
+    }
+    tenant.sign_in(Role::Member).await?;
+    world.end().await;
+    Ok(())
+}
