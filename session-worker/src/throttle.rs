@@ -50,15 +50,16 @@ pub(crate) struct Guess {
 #[instrument(skip_all, name = "throttle.begin")]
 pub(crate) async fn begin(pool: &PgPool, account: Account) -> Result<Guess, Refusal> {
     let counted = sqlx::query_scalar!(
+        // Below the limit no time is asked for: a clock that was ahead makes nobody wait.
         // The question whether it waits comes first, without a lock: a storm of guesses is refused
         // without standing in line for the row.
         "INSERT INTO sign_in_failures AS f (account, failures)
          SELECT $1, 1 WHERE NOT EXISTS (
              SELECT FROM sign_in_failures w
-             WHERE w.account = $1 AND w.last_at + sign_in_delay(w.failures, $2, $3, $4) > clock_timestamp())
+             WHERE w.account = $1 AND w.failures >= $2 AND w.last_at + sign_in_delay(w.failures, $2, $3, $4) > clock_timestamp())
          ON CONFLICT (account) DO UPDATE
          SET failures = least(f.failures, 1000000) + 1, last_at = clock_timestamp(), before = f.last_at
-         WHERE f.last_at + sign_in_delay(f.failures, $2, $3, $4) <= clock_timestamp()
+         WHERE f.failures < $2 OR f.last_at + sign_in_delay(f.failures, $2, $3, $4) <= clock_timestamp()
          RETURNING failures",
         &account.0[..],
         FREE,

@@ -28,3 +28,18 @@ async fn what_is_no_wrong_guess_is_no_failure() -> anyhow::Result<()> {
     world.end().await;
     Ok(())
 }
+
+/// The database's clock was ahead when somebody mistyped a password, and was then set right.
+#[tokio::test]
+async fn a_clock_that_steps_back_keeps_nobody_waiting_who_may_still_try() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let tenant = Tenant::new(&world, "stepback").await?;
+    let email = tenant.email(Role::Member);
+    assert_problem(&tenant.login(&email, "wrong-guess").await?, 401, "invalid-credentials");
+    sqlx::query("UPDATE sign_in_failures SET last_at = clock_timestamp() + interval '1 hour'")
+        .execute(&world.pool)
+        .await?;
+    tenant.login(&email, "membermember").await?.expect(200);
+    world.end().await;
+    Ok(())
+}
