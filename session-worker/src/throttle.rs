@@ -96,16 +96,21 @@ impl Guess {
     /// It was no failure. That alone forgives no earlier one.
     #[instrument(skip_all, name = "throttle.take-back")]
     pub(crate) async fn take_back(self, tx: &mut Transaction) -> Result<(), sqlx::Error> {
-        sqlx::query!(
+        let left = sqlx::query_scalar!(
             "UPDATE sign_in_failures
              SET failures = greatest(failures - 1, 0),
                  last_at = CASE WHEN failures = $2 THEN coalesce(before, last_at) ELSE last_at END
-             WHERE account = $1",
+             WHERE account = $1
+             RETURNING failures",
             &self.account.0[..],
             self.failures,
         )
-        .execute(&mut **tx)
+        .fetch_optional(&mut **tx)
         .await?;
+        // None is like no row, and anybody can have rows made for accounts that do not exist.
+        if left == Some(0) {
+            self.forgive(tx).await?;
+        }
         Ok(())
     }
 

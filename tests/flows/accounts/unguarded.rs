@@ -1,5 +1,6 @@
 //! What must not come of requests that are no guesses, come in a flood, or meet an odd clock.
 
+use futures_util::future::try_join_all;
 use reqwest::Method;
 use serde_json::json;
 use shared::role::Role;
@@ -40,6 +41,25 @@ async fn a_clock_that_steps_back_keeps_nobody_waiting_who_may_still_try() -> any
         .execute(&world.pool)
         .await?;
     tenant.login(&email, "membermember").await?.expect(200);
+    world.end().await;
+    Ok(())
+}
+
+/// A storm at addresses that do not exist fills no table with what was never looked at.
+#[tokio::test]
+async fn what_was_not_looked_at_leaves_nothing_behind() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let tenant = Tenant::new(&world, "emptied").await?;
+    let storm = (0..150).map(|n| {
+        let tenant = &tenant;
+        async move { tenant.login(&format!("nobody-{n}@emptied.test"), "wrong-guess").await }
+    });
+    let answers = try_join_all(storm).await?;
+    let with = |status: u16| answers.iter().filter(|answer| answer.status == status).count();
+    assert!(with(503) > 0, "the queue was never full");
+    let rows: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM sign_in_failures").fetch_one(&world.pool).await?;
+    assert_eq!(usize::try_from(rows)?, with(401), "of {} with 503", with(503));
     world.end().await;
     Ok(())
 }
