@@ -4,7 +4,7 @@ use futures_util::future::try_join_all;
 use reqwest::Method;
 use serde_json::json;
 use shared::role::Role;
-use tests::World;
+use tests::{World, eventually};
 
 use super::Tenant;
 use crate::problem::assert_problem;
@@ -41,6 +41,28 @@ async fn a_clock_that_steps_back_keeps_nobody_waiting_who_may_still_try() -> any
         .execute(&world.pool)
         .await?;
     tenant.login(&email, "membermember").await?.expect(200);
+    world.end().await;
+    Ok(())
+}
+
+/// Anybody can make rows for accounts that do not exist, faster than a fixed number of them goes.
+#[tokio::test]
+async fn what_is_old_goes_however_much_of_it_there_is() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    world.stack.stop_service("session-worker").await;
+    sqlx::query(
+        "INSERT INTO sign_in_failures (account, failures, last_at)
+         SELECT sha256(n::text::bytea), 1, clock_timestamp() - interval '31 days'
+         FROM generate_series(1, 25000) n",
+    )
+    .execute(&world.pool)
+    .await?;
+    world.stack.start_service("session-worker").await;
+    eventually("all of it is gone", || async {
+        let left = sqlx::query_scalar("SELECT count(*) FROM sign_in_failures");
+        left.fetch_one(&world.pool).await.is_ok_and(|left: i64| left == 0)
+    })
+    .await?;
     world.end().await;
     Ok(())
 }
