@@ -45,6 +45,35 @@ async fn a_clock_that_steps_back_keeps_nobody_waiting_who_may_still_try() -> any
     Ok(())
 }
 
+/// What nobody waits for takes the place of nothing that somebody waits for.
+#[tokio::test]
+async fn a_flood_of_forgotten_passwords_keeps_nobody_from_signing_in() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let tenant = Tenant::new(&world, "forgetful").await?;
+    // Somebody's row is locked for a while, so that whoever asks for it waits.
+    let mut held = world.pool.begin().await?;
+    sqlx::query("SELECT FROM users WHERE email = 'member@forgetful.test' FOR UPDATE")
+        .execute(&mut *held)
+        .await?;
+    let anonymous = world.anonymous();
+    let forgot = json!({"tenant": tenant.slug, "email": tenant.email(Role::Member)});
+    let asked =
+        try_join_all((0..64).map(|_| anonymous.post("/v1/password-reset/request", forgot.clone())));
+    for answer in asked.await? {
+        assert_eq!(answer.status, 202, "{}", answer.body);
+    }
+    for _ in 0..3 {
+        tenant.sign_in(Role::Manager).await?;
+    }
+    held.rollback().await?;
+    eventually("it is noted once", || async {
+        tenant.recorded("account.password-forgotten").await.is_ok_and(|count| count == 1)
+    })
+    .await?;
+    world.end().await;
+    Ok(())
+}
+
 /// Anybody can make rows for accounts that do not exist, faster than a fixed number of them goes.
 #[tokio::test]
 async fn what_is_old_goes_however_much_of_it_there_is() -> anyhow::Result<()> {
