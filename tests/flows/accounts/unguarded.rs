@@ -1,6 +1,6 @@
 //! What must not come of requests that are no guesses, come in a flood, or meet an odd clock.
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use reqwest::Method;
 use serde_json::json;
 use shared::role::Role;
@@ -111,6 +111,31 @@ async fn what_was_not_looked_at_leaves_nothing_behind() -> anyhow::Result<()> {
     let rows: i64 =
         sqlx::query_scalar("SELECT count(*) FROM sign_in_failures").fetch_one(&world.pool).await?;
     assert_eq!(usize::try_from(rows)?, with(401), "of {} with 503", with(503));
+    world.end().await;
+    Ok(())
+}
+
+/// Two tabs sign in with a right password while its hash is made anew with better parameters.
+#[tokio::test]
+async fn a_hash_that_is_upgraded_refuses_nobody_who_signs_in_just_then() -> anyhow::Result<()> {
+    use argon2::PasswordHasher as _;
+    let world = World::start().await?;
+    let tenant = Tenant::new(&world, "tabs").await?;
+    let weak = argon2::Params::new(8_192, 1, 1, None).map_err(|e| anyhow::anyhow!("{e}"))?;
+    let weak = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, weak);
+    let hash = weak.hash_password_with_salt(b"membermember", &[7; 16]);
+    let hash = hash.map_err(|error| anyhow::anyhow!("{error}"))?.to_string();
+    for _ in 0..3 {
+        sqlx::query("UPDATE users SET password_hash = $1 WHERE email = 'member@tabs.test'")
+            .bind(&hash)
+            .execute(&world.pool)
+            .await?;
+        let email = tenant.email(Role::Member);
+        let tabs = (0..4).map(|_| tenant.login(&email, "membermember"));
+        for answer in join_all(tabs).await {
+            answer?.expect(200);
+        }
+    }
     world.end().await;
     Ok(())
 }
