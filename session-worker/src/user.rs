@@ -229,6 +229,13 @@ pub(crate) async fn reset_password(
     let concerned = Concerned::User(user);
     let begun = manage::begin(&state, &request.caller, Subject::UserResetPassword, concerned);
     let Managing { mut tx, known, .. } = begun.await?;
+    if known.user_id == user {
+        // Else a session alone would do, and nobody would ask for the present password.
+        return Err(Refusal::new(
+            Code::Conflict,
+            "This is your own account: change your password with the present one.",
+        ));
+    }
     let expires_at =
         issue_token(&mut tx, user, &request.token, RESET_SECONDS).await.map_err(failed)?;
     record(&mut tx, &known, &request.caller, "user.password-reset-issued", user, json!({}))

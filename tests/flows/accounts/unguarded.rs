@@ -139,3 +139,18 @@ async fn a_hash_that_is_upgraded_refuses_nobody_who_signs_in_just_then() -> anyh
     world.end().await;
     Ok(())
 }
+
+/// “A cookie alone is never enough” to change how one signs in, for admins neither.
+#[tokio::test]
+async fn nobody_resets_their_own_password_without_it() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let tenant = Tenant::new(&world, "ownreset").await?;
+    let admin = tenant.sign_in(Role::Admin).await?;
+    let own = format!("/v1/users/{}/reset-password", tenant.user(Role::Admin).await?);
+    assert_problem(&admin.post(&own, json!({})).await?, 409, "conflict");
+    let tokens: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM password_tokens").fetch_one(&world.pool).await?;
+    assert_eq!(tokens, 0);
+    world.end().await;
+    Ok(())
+}
