@@ -6,7 +6,7 @@ use serde_json::json;
 use shared::role::Role;
 use tests::{World, eventually};
 
-use super::Tenant;
+use super::{Tenant, assert_enforced};
 use crate::problem::assert_problem;
 
 /// What is refused for another reason than a wrong secret locks nobody out.
@@ -151,6 +151,31 @@ async fn nobody_resets_their_own_password_without_it() -> anyhow::Result<()> {
     let tokens: i64 =
         sqlx::query_scalar("SELECT count(*) FROM password_tokens").fetch_one(&world.pool).await?;
     assert_eq!(tokens, 0);
+    world.end().await;
+    Ok(())
+}
+
+/// A policy for ten thousand people is one transaction, within the time that a statement may take.
+#[tokio::test]
+async fn a_policy_for_ten_thousand_users_is_set_at_once() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let tenant = Tenant::new(&world, "tenthousand").await?;
+    let admin = tenant.sign_in(Role::Admin).await?;
+    sqlx::query(
+        "INSERT INTO users (id, tenant_id, email, name, role)
+         SELECT gen_random_uuid(), t.id, 'u' || n || '@tenthousand.test', 'U', 'member'
+         FROM tenants t, generate_series(1, 10000) n WHERE t.slug = 'tenthousand'",
+    )
+    .execute(&world.pool)
+    .await?;
+    for days in [30, 3, 3] {
+        let policy = json!({"require_2fa": true, "required_roles": [], "grace_period_days": days});
+        let set = admin.send(Method::PUT, "/v1/mfa-policy", Some(policy)).await?.expect(200);
+        assert_enforced(&set.body["receipt"]);
+    }
+    let timers: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM timers").fetch_one(&world.pool).await?;
+    assert_eq!(timers, 10_003);
     world.end().await;
     Ok(())
 }
