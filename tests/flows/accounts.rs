@@ -1,12 +1,15 @@
 //! Accounts: users, passwords, second factors, the policy for them, and what stops guessing.
 //! Each flow is named after a line of what the product must withstand.
 
+mod deadline_property;
 mod factors;
 mod failures;
 mod interop;
 mod operator;
 mod passwords;
 mod policy;
+mod races;
+mod routes;
 mod unguarded;
 mod users;
 
