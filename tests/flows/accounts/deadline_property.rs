@@ -358,6 +358,7 @@ impl Drop for Told<'_> {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the seed of a failure that is to be played again")]
 #[tokio::test]
 async fn nothing_that_anybody_does_moves_a_deadline_later() -> anyhow::Result<()> {
     let seed = match std::env::var("BREAKGLASS_SEED") {

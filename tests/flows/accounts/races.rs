@@ -73,9 +73,9 @@ async fn no_session_outlives_the_password_that_it_was_had_by() -> anyhow::Result
     let mut here = member;
     for round in 0..ROUNDS {
         let new = format!("plum-harbour-{round}");
-        let changes = round % 2 == 0;
+        let by_change = round % 2 == 0;
         let changed = async {
-            if changes {
+            if by_change {
                 let body = json!({"current_password": password, "new_password": new});
                 here.post("/v1/me/password", body).await
             } else {
@@ -88,7 +88,7 @@ async fn no_session_outlives_the_password_that_it_was_had_by() -> anyhow::Result
         let (answers, changed) = try_join(sign_ins(&tenant, &email, &password), changed).await?;
         assert_enforced(&changed.expect(200).body["receipt"]);
         assert_dead(&world, &answers, round).await?;
-        assert_eq!(decided(&world, &here).await?, if changes { [200; 3] } else { [401; 3] });
+        assert_eq!(decided(&world, &here).await?, if by_change { [200; 3] } else { [401; 3] });
         // Some of them came too late, with a password that was wrong by then.
         sqlx::query("DELETE FROM sign_in_failures").execute(&world.pool).await?;
         here = world.anonymous().sign_in(tenant.slug, &email, &new).await?;
@@ -140,7 +140,7 @@ async fn no_challenge_outlives_what_it_was_had_by() -> anyhow::Result<()> {
     let reset_mfa = || admin.send(Method::DELETE, &mfa, Some(json!({"password": "adminadmin"})));
     let email = tenant.email(Role::Member);
     let mut password = Tenant::password(Role::Member);
-    for round in 0..ROUNDS + 1 {
+    for round in 0..=ROUNDS {
         let anonymous = world.anonymous();
         let member = anonymous.sign_in(tenant.slug, &email, &password).await?;
         let (member, _, codes) = member.enroll(&world, &password).await?;
@@ -207,7 +207,7 @@ async fn changes_of_policy_roles_users_and_sign_ins_beside_each_other_never_dead
         tenant.user(Role::Manager).await?,
         tenant.user(Role::Member).await?,
     ];
-    let patch = |client: &Client, id: &str, body: Value| {
+    let modify = |client: &Client, id: &str, body: Value| {
         let (client, path) = (client.clone(), format!("/v1/users/{id}"));
         async move { client.send(Method::PATCH, &path, Some(body)).await }
     };
@@ -235,11 +235,11 @@ async fn changes_of_policy_roles_users_and_sign_ins_beside_each_other_never_dead
         let all: Vec<futures_util::future::LocalBoxFuture<'_, anyhow::Result<Answer>>> = vec![
             Box::pin(policy(a, round)),
             Box::pin(policy(b, round + 1)),
-            Box::pin(patch(a, &member, json!({"role": role}))),
-            Box::pin(patch(b, &manager, json!({"role": role}))),
+            Box::pin(modify(a, &member, json!({"role": role}))),
+            Box::pin(modify(b, &manager, json!({"role": role}))),
             // Each the other one.
-            Box::pin(patch(a, &second_id, name("a"))),
-            Box::pin(patch(b, &own, name("b"))),
+            Box::pin(modify(a, &second_id, name("a"))),
+            Box::pin(modify(b, &own, name("b"))),
             Box::pin(reset(a, "adminadmin", &manager)),
             Box::pin(reset(b, "plum-harbour-9", &member)),
             Box::pin(end(a, &member)),
