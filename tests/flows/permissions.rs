@@ -90,6 +90,7 @@ const DENY: Cell = No(403, "forbidden");
 const NONE: Cell = No(404, "not-found");
 const BADC: Cell = No(401, "invalid-credentials");
 const OVER: Cell = No(409, "grant-ended");
+const SELF: Cell = No(409, "conflict");
 
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
@@ -141,7 +142,8 @@ const TABLE: &[Row] = &[
     Row("PATCH /v1/users/{id}",                            Colleagues,            Shows("user"),           [WHO_, WHO_, WHO_, DENY, DENY, OKAY, DENY]),
     Row("PATCH /v1/users/{id}",                            Strangers,             Shows("user"),           [WHO_, WHO_, WHO_, DENY, DENY, NONE, DENY]),
     Row("PATCH /v1/users/{id}",                            Nobodys,               Shows("user"),           [WHO_, WHO_, WHO_, DENY, DENY, NONE, DENY]),
-    Row("POST /v1/users/{id}/reset-password",              Own,                   Shows("expires_at"),     [WHO_, WHO_, WHO_, DENY, DENY, OKAY, DENY]),
+    // One's own password needs the present one: `/v1/me/password`.
+    Row("POST /v1/users/{id}/reset-password",              Own,                   Shows("expires_at"),     [WHO_, WHO_, WHO_, DENY, DENY, SELF, DENY]),
     Row("POST /v1/users/{id}/reset-password",              Colleagues,            Shows("expires_at"),     [WHO_, WHO_, WHO_, DENY, DENY, OKAY, DENY]),
     Row("POST /v1/users/{id}/reset-password",              Strangers,             Shows("expires_at"),     [WHO_, WHO_, WHO_, DENY, DENY, NONE, DENY]),
     Row("POST /v1/users/{id}/reset-password",              Nobodys,               Shows("expires_at"),     [WHO_, WHO_, WHO_, DENY, DENY, NONE, DENY]),

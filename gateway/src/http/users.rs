@@ -178,14 +178,15 @@ struct PasswordReset {
 
 /// A one-time token with which a user sets a new password.
 ///
-/// Needs `tenant.manage`. The old password counts until the token is used.
+/// Needs `tenant.manage`. The old password counts until the token is used. Not for oneself: one's own password is
+/// changed with the present one.
 #[utoipa::path(
     post, path = "/v1/users/{id}/reset-password", tag = "Users", operation_id = "resetPasswordOfUser",
     params(("id" = UserId, Path, description = "The user.")),
     request_body = Option<Nothing>,
     responses(
         (status = 200, description = "The token.", body = PasswordReset),
-        responses::Signed, responses::WithBody, responses::About,
+        responses::Signed, responses::WithBody, responses::About, responses::Conflicting,
     ),
 )]
 async fn reset_password(
