@@ -26,6 +26,7 @@ use crate::{
     keys::{KeysError, OpenError},
     mfa::factor,
     password::{self, Unhashable},
+    throttle::{self, Account},
     user,
 };
 
@@ -68,10 +69,14 @@ pub enum OperatorError {
     /// The key file cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
-    /// A secret cannot be opened with the keys that there are.
-    #[error("the secret of user {user} cannot be opened")]
-    Open {
-        /// Whose.
+    /// Secrets cannot be opened with the keys that there are.
+    #[error(
+        "{count} secrets cannot be opened, that of user {user} first; without the key their users need reset-mfa"
+    )]
+    Unopened {
+        /// How many.
+        count: usize,
+        /// Whose is the first.
         user: UserId,
         /// Why not.
         source: OpenError,
@@ -149,20 +154,39 @@ pub(crate) fn is_slug(text: &str) -> bool {
     (1..=63).contains(&text.len()) && text.bytes().all(fits) && !text.starts_with('-')
 }
 
-/// A token with which a user sets a new password, for when no admin can sign in.
+/// A token with which a user sets a password, for when no admin can sign in, and how many minutes it
+/// counts.
 pub async fn reset_password(
     pool: &PgPool,
     slug: &str,
     email: &str,
-) -> Result<PasswordToken, OperatorError> {
+) -> Result<(PasswordToken, u32), OperatorError> {
     let token = PasswordToken::generate();
     let mut tx = pool.begin().await?;
     let (tenant, id) = find(&mut tx, slug, email).await?;
-    user::issue_token(&mut tx, id, &token.hash(), user::FIRST_PASSWORD_SECONDS).await?;
+    let is_first = sqlx::query_scalar!(
+        r#"SELECT password_hash IS NULL AS "is_first!" FROM users WHERE id = $1"#,
+        id.0,
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    let seconds = if is_first { user::FIRST_PASSWORD_SECONDS } else { user::RESET_SECONDS };
+    user::issue_token(&mut tx, id, &token.hash(), f64::from(seconds)).await?;
     let target = format!("user:{id}");
     append(&mut tx, tenant, "user.password-reset-issued", target, json!({})).await?;
     tx.commit().await?;
-    Ok(token)
+    Ok((token, seconds / 60))
+}
+
+/// Forgets failed attempts, for a user whom somebody keeps out by guessing wrong. Says how many.
+pub async fn unlock(pool: &PgPool, slug: &str, email: &str) -> Result<i32, OperatorError> {
+    let mut tx = pool.begin().await?;
+    let (tenant, id) = find(&mut tx, slug, email).await?;
+    let failures = throttle::forget(&mut tx, Account::new(slug, email)).await?;
+    let detail = json!({"failures": failures});
+    append(&mut tx, tenant, "user.unlocked", format!("user:{id}"), detail).await?;
+    tx.commit().await?;
+    Ok(failures)
 }
 
 /// Takes a user's second factor away, for when no admin can sign in. All their sessions end: the

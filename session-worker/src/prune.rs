@@ -85,9 +85,14 @@ async fn old(pool: &PgPool) -> Result<u64, sqlx::Error> {
 /// What counts no more.
 async fn over(pool: &PgPool) -> Result<u64, sqlx::Error> {
     let challenges =
-        sqlx::query!("DELETE FROM sign_in_challenges WHERE expires_at < clock_timestamp()")
-            .execute(pool)
-            .await?;
+        // A sign-in may be deleting those of its user.
+        sqlx::query!(
+            "DELETE FROM sign_in_challenges WHERE token_hash IN (
+                 SELECT token_hash FROM sign_in_challenges WHERE expires_at < clock_timestamp()
+                 FOR UPDATE SKIP LOCKED)"
+        )
+        .execute(pool)
+        .await?;
     let tokens = sqlx::query!("DELETE FROM password_tokens WHERE expires_at < clock_timestamp()")
         .execute(pool)
         .await?;

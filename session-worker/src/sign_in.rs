@@ -6,7 +6,7 @@ use shared::{
     database::{
         Transaction,
         audit::{self, Actor, Record},
-        failed,
+        failed, outbox,
     },
     id::{TenantId, UserId},
     message::{
@@ -60,9 +60,13 @@ pub(crate) async fn sign_in(state: State, request: SignIn) -> Result<SignedIn, R
             return with_password(&state, tx, guess, user, &request).await;
         }
     }
-    let user = candidate.map(|user| user.id);
-    let record = record_refusal(state.clone(), user, request.tenant, request.origin);
-    state.later.write(place, "a refused sign-in", record);
+    let refused = Refused {
+        user: candidate.map(|user| user.id),
+        slug: request.tenant,
+        origin: request.origin,
+        locks: guess.is_last_free(),
+    };
+    state.later.write(place, "a refused sign-in", record(state.clone(), refused));
     Err(Refusal::new(Code::InvalidCredentials, "The tenant, the email or the password is wrong."))
 }
 
@@ -196,12 +200,17 @@ pub(crate) async fn sign_in_mfa(state: State, request: SignInMfa) -> Result<Sign
     let place = state.later.place()?;
     let guess =
         throttle::begin(&state.pool, Account::new(&challenge.slug, &challenge.email)).await?;
+    let locks = guess.is_last_free();
     count_try(&state, &request.challenge).await?;
     match finish(&state, guess, &challenge, &request).await {
         Err(refusal) if refusal.code == Code::InvalidCredentials => {
-            let user = Some(challenge.user);
-            let record = record_refusal(state.clone(), user, challenge.slug, request.origin);
-            state.later.write(place, "a refused sign-in", record);
+            let refused = Refused {
+                user: Some(challenge.user),
+                slug: challenge.slug,
+                origin: request.origin,
+                locks,
+            };
+            state.later.write(place, "a refused sign-in", record(state.clone(), refused));
             Err(refusal)
         }
         result => result,
@@ -298,14 +307,19 @@ fn no_challenge() -> Refusal {
     )
 }
 
-/// The record of a refused sign-in, where the tenant exists. What was typed is not kept: people
-/// type passwords into the wrong field.
-async fn record_refusal(
-    state: State,
+/// A sign-in that was refused.
+struct Refused {
     user: Option<UserId>,
     slug: String,
     origin: Origin,
-) -> Result<(), sqlx::Error> {
+    /// Whether delays begin with it.
+    locks: bool,
+}
+
+/// Its record, where the tenant exists. What was typed is not kept: people type passwords into the
+/// wrong field. Of a user who has to wait from now on, people are told.
+async fn record(state: State, refused: Refused) -> Result<(), sqlx::Error> {
+    let Refused { user, slug, origin, locks } = refused;
     if slug.contains('\0') {
         return Ok(());
     }
@@ -313,16 +327,22 @@ async fn record_refusal(
     let tenant = sqlx::query_scalar!("SELECT id FROM tenants WHERE slug = $1", slug)
         .fetch_optional(&mut *tx)
         .await?;
-    let Some(tenant) = tenant else { return Ok(()) };
-    let record = Record {
-        tenant: TenantId(tenant),
+    let Some(tenant) = tenant.map(TenantId) else { return Ok(()) };
+    let record = |action| Record {
+        tenant,
         actor: Actor::Nobody,
-        action: "session.sign-in-refused",
+        action,
         target: user.map(|user| format!("user:{user}")),
         origin: &origin,
         detail: json!({}),
         trace_id: trace::current_trace_id(),
     };
-    audit::append(&mut tx, record).await?;
+    let mut records = vec![record("session.sign-in-refused")];
+    if let Some(user) = user.filter(|_| locks) {
+        records.push(record("account.locked"));
+        let payload = json!({"user": user, "ip": origin.ip});
+        outbox::append(&mut tx, state.clock.wall(), tenant, "account.locked", payload).await?;
+    }
+    audit::append_all(&mut tx, &records).await?;
     tx.commit().await
 }

@@ -92,7 +92,23 @@ async fn too_many(pool: &PgPool, account: Account) -> Result<Refusal, sqlx::Erro
     Ok(Refusal { retry_after: Some(seconds), ..Refusal::new(Code::TooManyAttempts, detail) })
 }
 
+/// Forgets what was counted; says how many failures that were.
+pub(crate) async fn forget(tx: &mut Transaction, account: Account) -> Result<i32, sqlx::Error> {
+    let failures = sqlx::query_scalar!(
+        "DELETE FROM sign_in_failures WHERE account = $1 RETURNING failures",
+        &account.0[..],
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(failures.unwrap_or(0))
+}
+
 impl Guess {
+    /// Whether this is the one with which delays begin.
+    pub(crate) const fn is_last_free(&self) -> bool {
+        self.failures == FREE
+    }
+
     /// It was no failure. That alone forgives no earlier one.
     #[instrument(skip_all, name = "throttle.take-back")]
     pub(crate) async fn take_back(self, tx: &mut Transaction) -> Result<(), sqlx::Error> {
@@ -130,9 +146,7 @@ impl Guess {
     /// A sign-in was completed: all is forgiven.
     #[instrument(skip_all, name = "throttle.forgive")]
     pub(crate) async fn forgive(self, tx: &mut Transaction) -> Result<(), sqlx::Error> {
-        sqlx::query!("DELETE FROM sign_in_failures WHERE account = $1", &self.account.0[..])
-            .execute(&mut **tx)
-            .await?;
+        forget(tx, self.account).await?;
         Ok(())
     }
 }

@@ -37,9 +37,9 @@ use crate::{
 };
 
 /// How long a token for the first password counts, in seconds: somebody has to be told of it.
-pub(crate) const FIRST_PASSWORD_SECONDS: f64 = 72.0 * 3_600.0;
+pub(crate) const FIRST_PASSWORD_SECONDS: u32 = 72 * 3_600;
 /// How long any other token for a password counts (ASVS 5.0, 6.4.3).
-pub(crate) const RESET_SECONDS: f64 = 1_800.0;
+pub(crate) const RESET_SECONDS: u32 = 1_800;
 /// Longest address (RFC 5321 §4.5.3.1.3).
 const LONGEST_EMAIL: usize = 254;
 /// Longest name.
@@ -157,7 +157,9 @@ pub(crate) async fn create(state: State, request: CreateUser) -> Result<OneUser,
         return Err(Refusal::new(Code::Conflict, "There is a user with this address already."));
     }
     policy::note_scope(&mut tx, known.tenant_id, Some(id)).await.map_err(failed)?;
-    issue_token(&mut tx, id, &request.token, FIRST_PASSWORD_SECONDS).await.map_err(failed)?;
+    issue_token(&mut tx, id, &request.token, f64::from(FIRST_PASSWORD_SECONDS))
+        .await
+        .map_err(failed)?;
     let detail = json!({"role": request.role});
     record(&mut tx, &known, &request.caller, "user.created", id, detail).await.map_err(failed)?;
     tx.commit().await.map_err(failed)?;
@@ -236,8 +238,9 @@ pub(crate) async fn reset_password(
             "This is your own account: change your password with the present one.",
         ));
     }
-    let expires_at =
-        issue_token(&mut tx, user, &request.token, RESET_SECONDS).await.map_err(failed)?;
+    let expires_at = issue_token(&mut tx, user, &request.token, f64::from(RESET_SECONDS))
+        .await
+        .map_err(failed)?;
     record(&mut tx, &known, &request.caller, "user.password-reset-issued", user, json!({}))
         .await
         .map_err(failed)?;

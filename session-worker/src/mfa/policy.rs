@@ -133,6 +133,9 @@ pub(crate) async fn note_scope(
                     make_interval(days => p.grace_period_days) AS grace
              FROM users u JOIN mfa_policies p ON p.tenant_id = u.tenant_id
              WHERE u.tenant_id = $1 AND u.id = coalesce($2, u.id) AND mfa_requires(p, u.role)
+               -- Of most users of a large tenant nothing changes.
+               AND (u.mfa_due_at IS NULL
+                    OR u.mfa_due_at > u.mfa_required_since + make_interval(days => p.grace_period_days))
          ), noted AS (
              UPDATE users u
              SET mfa_required_since = since, mfa_due_at = least(before, since + grace)
@@ -140,7 +143,7 @@ pub(crate) async fn note_scope(
              RETURNING u.id, before, u.mfa_due_at AS due
          )
          INSERT INTO timers (kind, subject_id, due_at, traceparent)
-         SELECT 'mfa-deadline', id, due, $3 FROM noted WHERE due IS DISTINCT FROM before
+         SELECT 'mfa-deadline', id, due, $3 FROM noted
          ON CONFLICT (kind, subject_id) DO UPDATE
          SET due_at = excluded.due_at, claimed_until = NULL, traceparent = excluded.traceparent",
         tenant.0,

@@ -43,6 +43,13 @@ enum Command {
         #[command(flatten)]
         database: Database,
     },
+    /// Forget a user's failed attempts, where somebody keeps them out by guessing wrong.
+    Unlock {
+        #[command(flatten)]
+        user: User,
+        #[command(flatten)]
+        database: Database,
+    },
     /// Take a user's second factor away and end all their sessions.
     ResetMfa {
         #[command(flatten)]
@@ -120,6 +127,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
             let pool = database::connect(&database.database_url, 1)?;
             print_token(&pool, &user.tenant, &user.email).await?;
         }
+        Command::Unlock { user, database } => {
+            let pool = database::connect(&database.database_url, 1)?;
+            let failures = super::unlock(&pool, &user.tenant, &user.email).await?;
+            println!("{} failed attempts of {} are forgotten.", failures, user.email);
+        }
         Command::ResetMfa { user, database } => {
             let pool = database::connect(&database.database_url, 1)?;
             let removed = super::reset_mfa(&pool, &user.tenant, &user.email).await?;
@@ -138,9 +150,14 @@ async fn run(command: Command) -> anyhow::Result<()> {
 }
 
 async fn print_token(pool: &sqlx::PgPool, tenant: &str, email: &str) -> anyhow::Result<()> {
-    let token = super::reset_password(pool, tenant, email).await?;
+    let (token, minutes) = super::reset_password(pool, tenant, email).await?;
+    let time = if minutes < 120 {
+        format!("{minutes} minutes")
+    } else {
+        format!("{} hours", minutes / 60)
+    };
     println!(
-        "With this token {email} sets a password, once, within 72 hours:\n\n    {}\n\n\
+        "With this token {email} sets a password, once, within {time}:\n\n    {}\n\n\
          POST /v1/password-reset {{\"token\": \"…\", \"new_password\": \"…\"}}",
         token.expose()
     );

@@ -16,7 +16,8 @@ struct Row {
     key_id: String,
 }
 
-/// Seals what other keys have sealed; says how many secrets that were, after each batch.
+/// Seals what other keys have sealed; says how many secrets that were, after each batch. What cannot be
+/// opened is left as it is, and told at the end.
 ///
 /// Each secret is replaced in one statement, and only if it is still the one that was read. So it may
 /// be stopped, run again, and run beside the services at any time.
@@ -25,21 +26,31 @@ pub(super) async fn rotate(
     keys: &Keys,
     mut report: impl FnMut(u64),
 ) -> Result<(), OperatorError> {
-    let mut sealed = 0;
+    let (mut sealed, mut left) = (0, Vec::new());
+    let mut after = Uuid::nil();
     loop {
         let rows = sqlx::query_as!(
             Row,
-            "SELECT user_id, secret, key_id FROM totp_factors WHERE key_id <> $1 ORDER BY user_id LIMIT $2",
+            "SELECT user_id, secret, key_id FROM totp_factors
+             WHERE key_id <> $1 AND user_id > $2 ORDER BY user_id LIMIT $3",
             keys.current(),
+            after,
             AT_ONCE,
         )
         .fetch_all(pool)
         .await?;
-        if rows.is_empty() {
-            break;
-        }
+        let Some(last) = rows.last() else { break };
+        after = last.user_id;
         for row in &rows {
-            let new = reseal(keys, row)?;
+            let user = UserId(row.user_id);
+            let secret = match keys.open::<20>(user, &row.key_id, &row.secret) {
+                Ok(secret) => secret,
+                Err(error) => {
+                    left.push((user, error));
+                    continue;
+                }
+            };
+            let new = keys.seal(user, &secret);
             sqlx::query!(
                 "UPDATE totp_factors SET secret = $3, key_id = $4 WHERE user_id = $1 AND secret = $2",
                 row.user_id,
@@ -58,12 +69,9 @@ pub(super) async fn rotate(
         .execute(pool)
         .await?;
     report(sealed);
-    Ok(())
-}
-
-fn reseal(keys: &Keys, row: &Row) -> Result<crate::keys::Sealed, OperatorError> {
-    let user = UserId(row.user_id);
-    let secret = keys.open::<20>(user, &row.key_id, &row.secret);
-    let secret = secret.map_err(|source| OperatorError::Open { user, source })?;
-    Ok(keys.seal(user, &secret))
+    let count = left.len();
+    match left.into_iter().next() {
+        Some((user, source)) => Err(OperatorError::Unopened { count, user, source }),
+        None => Ok(()),
+    }
 }

@@ -46,6 +46,7 @@ async fn a_tenant_is_created_with_its_first_admin() -> anyhow::Result<()> {
     bad[2] = "Not A Slug";
     let refused = operator(&world, &bad).await?.expect_err("no short name");
     assert!(refused.contains("short name"), "{refused}");
+    assert!(printed.contains("within 72 hours"), "{printed}");
     let anonymous = world.anonymous();
     let set = json!({"token": token(&printed)?, "new_password": "plum-harbour-9"});
     anonymous.post("/v1/password-reset", set).await?.expect(200);
@@ -84,6 +85,7 @@ async fn an_admins_factor_is_reset_and_their_sessions_end_on_every_edge() -> any
     assert_eq!(login.body["status"], "authenticated");
     let printed =
         operator(&world, &[&["reset-password"], &whom[..]].concat()).await?.expect("it works");
+    assert!(printed.contains("within 30 minutes"), "{printed}");
     let set = json!({"token": token(&printed)?, "new_password": "plum-harbour-9"});
     world.anonymous().post("/v1/password-reset", set).await?.expect(200);
     let old = tenant.login("admin@stranded.test", "adminadmin").await?;
@@ -91,6 +93,32 @@ async fn an_admins_factor_is_reset_and_their_sessions_end_on_every_edge() -> any
     let nobody = ["reset-mfa", "--tenant", "stranded", "--email", "nobody@stranded.test"];
     let refused = operator(&world, &nobody).await?.expect_err("there is nobody");
     assert!(refused.contains("there is no user nobody@stranded.test"), "{refused}");
+    world.end().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_is_kept_out_by_anothers_guesses_is_let_in_again() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let tenant = Tenant::new(&world, "keptout").await?;
+    let email = tenant.email(Role::Admin);
+    for _ in 0..10 {
+        assert_problem(&tenant.login(&email, "wrong-guess").await?, 401, "invalid-credentials");
+    }
+    assert_problem(&tenant.login(&email, "adminadmin").await?, 429, "too-many-attempts");
+    eventually("it is on record, once", || async {
+        tenant.recorded("account.locked").await.is_ok_and(|count| count == 1)
+    })
+    .await?;
+    let told: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox WHERE kind = 'account.locked'")
+        .fetch_one(&world.pool)
+        .await?;
+    assert_eq!(told, 1);
+    let unlock = ["unlock", "--tenant", "keptout", "--email", "Admin@KeptOut.test"];
+    let printed = operator(&world, &unlock).await?.expect("it works");
+    assert!(printed.contains("10 failed attempts"), "{printed}");
+    tenant.sign_in(Role::Admin).await?;
+    assert_eq!(tenant.recorded("user.unlocked").await?, 1);
     world.end().await;
     Ok(())
 }
