@@ -5,6 +5,7 @@ mod store;
 
 use std::sync::Arc;
 
+use futures_util::{StreamExt as _, stream};
 use shared::{
     database::failed,
     id::{SessionId, UserId},
@@ -16,10 +17,7 @@ use shared::{
     subject::Subject,
     trace,
 };
-use tokio::{
-    sync::{Mutex, mpsc::Receiver},
-    task::JoinSet,
-};
+use tokio::sync::{Mutex, mpsc::Receiver};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, error, info_span, warn};
 
@@ -33,6 +31,8 @@ use crate::{
 const MOST: usize = 2_048;
 /// Most requests in one batch.
 const AT_ONCE: usize = 512;
+/// Of a batch that failed, so many are tried at once: connections are everybody's.
+const ALONE: usize = 4;
 /// So many batches are on their way at once, so that one that waits for a lock keeps not all others.
 pub(crate) const ENDERS: usize = 3;
 
@@ -187,11 +187,8 @@ impl Ender {
             // Whatever it was that one of them met, the others have nothing to do with it.
             Err(error @ sqlx::Error::Database(_)) if batch.len() > 1 => {
                 warn!(%error, requests = batch.len(), "a batch failed: each by itself");
-                let mut alone = JoinSet::new();
-                for request in batch {
-                    alone.spawn(self.clone().end_alone(request));
-                }
-                alone.join_all().await;
+                let alone = |request| self.clone().end_alone(request);
+                stream::iter(batch).for_each_concurrent(ALONE, alone).await;
                 Vec::new()
             }
             Err(error) => {

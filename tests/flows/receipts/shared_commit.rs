@@ -205,7 +205,7 @@ async fn of_two_sessions_that_end_each_other_one_stays() -> anyhow::Result<()> {
 async fn one_whose_user_is_locked_keeps_no_other() -> anyhow::Result<()> {
     let world = World::start().await?;
     let stuck = more_sessions(&world, "member@acme.test", 1).await?;
-    let free = more_sessions(&world, "manager@acme.test", 30).await?;
+    let free = more_sessions(&world, "manager@acme.test", 150).await?;
     let mut lock = world.pool.begin().await?;
     sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0").execute(&mut *lock).await?;
     sqlx::query("SELECT FROM users WHERE email = 'member@acme.test' FOR UPDATE")
