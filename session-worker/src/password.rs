@@ -9,7 +9,10 @@ use std::{
     thread,
 };
 
-use argon2::{Argon2, PasswordHasher as _, PasswordVerifier as _};
+use argon2::{
+    Argon2, Block, Params, PasswordHash, PasswordHasher as _, PasswordVerifier as _,
+    password_hash::phc::Output,
+};
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
 use shared::{
@@ -37,7 +40,7 @@ pub(crate) struct Hashing {
     nobody: Arc<str>,
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce(&mut Memory) + Send>;
 
 impl Hashing {
     /// `threads` of 0 means one for each core but one.
@@ -49,11 +52,12 @@ impl Hashing {
         for _ in 0..threads {
             let jobs = Arc::clone(&jobs);
             thread::Builder::new().name("hashing".to_owned()).spawn(move || {
+                let mut memory = Memory::new();
                 loop {
                     // One waits for a job, the others for their turn to wait.
                     let Some(job) = jobs.lock().blocking_recv() else { return };
                     // Whoever asked is told by the end of its channel.
-                    let _ = panic::catch_unwind(AssertUnwindSafe(job));
+                    let _ = panic::catch_unwind(AssertUnwindSafe(|| job(&mut memory)));
                 }
             })?;
         }
@@ -67,20 +71,19 @@ impl Hashing {
         hash: Option<String>,
     ) -> Result<bool, Refusal> {
         let nobody = Arc::clone(&self.nobody);
-        self.run(move || {
+        self.run(move |memory| {
             let expected = hash.as_deref().unwrap_or(&nobody);
             // Longer ones were never set; what is looked at is bounded all the same.
             let fits = password.expose_secret().chars().count() <= LONGEST;
-            let matches =
-                Argon2::default().verify_password(password.expose_secret().as_bytes(), expected);
-            matches.is_ok() && hash.is_some() && fits
+            let matches = memory.verify(password.expose_secret().as_bytes(), expected);
+            matches && hash.is_some() && fits
         })
         .await
     }
 
     /// A hash of `password`.
     pub(crate) async fn hash(&self, password: SecretString) -> Result<String, Refusal> {
-        let hashed = self.run(move || hash(&password)).await?;
+        let hashed = self.run(move |_| hash(&password)).await?;
         hashed.map_err(|_| Refusal::new(Code::PasswordTooWeak, "This password cannot be hashed."))
     }
 
@@ -94,17 +97,47 @@ impl Hashing {
 
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl FnOnce(&mut Memory) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
         let (answer, answered) = oneshot::channel();
-        let job = Box::new(move || {
+        let job = Box::new(move |memory: &mut Memory| {
             // A storm leaves many behind for whom nobody waits any more.
             if !answer.is_closed() {
-                let _ = answer.send(work());
+                let _ = answer.send(work(memory));
             }
         });
         self.queue.try_send(job).map_err(|_| Refusal::unavailable())?;
         answered.await.map_err(|_| Refusal::unavailable())
+    }
+}
+
+/// What a hashing thread works in. It is kept: to ask the system for so much anew each time takes a
+/// good part of the time that a hash takes.
+struct Memory(Vec<Block>);
+
+impl Memory {
+    fn new() -> Self {
+        Self(vec![Block::default(); Params::default().block_count()])
+    }
+
+    /// Whether a password has this hash.
+    fn verify(&mut self, password: &[u8], expected: &str) -> bool {
+        let Ok(parsed) = PasswordHash::new(expected) else { return false };
+        let own = expected.starts_with(PARAMETERS);
+        let (true, Some(salt), Some(output)) = (own, &parsed.salt, &parsed.hash) else {
+            // Of other parameters: as much memory as it takes.
+            return Argon2::default().verify_password(password, &parsed).is_ok();
+        };
+        let mut computed = [0; Output::MAX_LENGTH];
+        let Some(computed) = computed.get_mut(..output.as_ref().len()) else { return false };
+        let hashed = Argon2::default().hash_password_into_with_memory(
+            password,
+            salt.as_ref(),
+            computed,
+            &mut self.0,
+        );
+        // In constant time.
+        hashed.is_ok() && Output::new(computed).is_ok_and(|computed| computed == *output)
     }
 }
 
@@ -133,7 +166,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_refuses_at_once_and_a_job_that_panics_takes_no_thread_away() {
         let hashing = Hashing::new(1).unwrap();
-        let panicked = hashing.run(|| panic!("this is part of the test")).await;
+        let panicked = hashing.run(|_| panic!("this is part of the test")).await;
         assert_eq!(
             panicked.map_err(|refusal: Refusal| refusal.code),
             Err::<(), _>(Code::Unavailable)
@@ -143,7 +176,7 @@ mod tests {
         let first = tokio::spawn({
             let hashing = hashing.clone();
             async move {
-                let work = move || started.send(()).is_ok() && held.recv().is_ok();
+                let work = move |_: &mut Memory| started.send(()).is_ok() && held.recv().is_ok();
                 hashing.run(work).await
             }
         });
@@ -152,12 +185,12 @@ mod tests {
         let mut waiting = Vec::new();
         for _ in 0..WAITING_PER_THREAD {
             let hashing = hashing.clone();
-            waiting.push(tokio::spawn(async move { hashing.run(|| 1).await }));
+            waiting.push(tokio::spawn(async move { hashing.run(|_| 1).await }));
         }
         while hashing.queue.capacity() > 0 {
             tokio::task::yield_now().await;
         }
-        let refused = hashing.run(|| 2).await.map_err(|refusal| refusal.code);
+        let refused = hashing.run(|_| 2).await.map_err(|refusal| refusal.code);
         assert_eq!(refused, Err(Code::Unavailable));
         // What nobody waits for is not done.
         waiting.pop().expect("one").abort();
@@ -172,7 +205,7 @@ mod tests {
     async fn a_hash_with_other_parameters_is_made_anew() {
         let hashing = Hashing::new(1).unwrap();
         let password = || SecretString::from("correct horse".to_owned());
-        let weak = argon2::Params::new(8_192, 1, 1, None).unwrap();
+        let weak = Params::new(8_192, 1, 1, None).unwrap();
         let weak = Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, weak);
         let old = weak.hash_password_with_salt(b"correct horse", &[1; 16]).unwrap().to_string();
         assert!(hashing.verify(password(), Some(old.clone())).await.unwrap(), "the old one counts");
