@@ -24,7 +24,6 @@ use shared::{
 use tracing::instrument;
 
 use crate::{
-    mfa,
     operator::normalise,
     presence::{self, Shown},
     session::store,
@@ -192,7 +191,7 @@ async fn set(
     sqlx::query!("DELETE FROM password_tokens WHERE user_id = $1", user.0)
         .execute(&mut **tx)
         .await?;
-    let sessions = mfa::end_sessions(tx, user, new.keep, user).await?;
+    let sessions = store::end_all(tx, user, new.keep, Some(user)).await?;
     outbox::append(tx, now.into(), tenant, new.action, json!({"user": user})).await?;
     let record = Record {
         tenant,

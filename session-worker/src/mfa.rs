@@ -6,18 +6,15 @@ pub(crate) mod policy;
 pub(crate) mod totp;
 
 use secrecy::ExposeSecret as _;
-use serde_json::{Value, json};
+use serde_json::json;
 use shared::{
     database::{
         Transaction,
-        audit::{self, Actor, Record},
         caller::{self, Known},
-        failed, outbox,
+        failed,
         revocation::Change,
     },
-    id::{SessionId, UserId},
     message::{
-        Caller,
         mfa::{
             BackupCodes, Confirm, Confirmed, Disable, Disabled, Enroll, Enrollment,
             RenewBackupCodes, Reset, WasReset,
@@ -40,6 +37,7 @@ use crate::{
     session::{opening, store},
     state::State,
     throttle::{self, Account},
+    user,
 };
 
 /// Who the code is for, as apps show it.
@@ -110,14 +108,14 @@ pub(crate) async fn confirm(state: State, request: Confirm) -> Result<Confirmed,
     }
     let backup_codes = factor::renew_backup_codes(&mut tx, known.user_id).await.map_err(failed)?;
     rotate(&mut tx, &known, &request.token).await.map_err(failed)?;
-    let ended = end_sessions(&mut tx, known.user_id, Some(known.session_id), known.user_id)
-        .await
-        .map_err(failed)?;
+    let user = known.user_id;
+    let ended = store::end_all(&mut tx, user, Some(known.session_id), Some(user));
+    let ended = ended.await.map_err(failed)?;
     guess.take_back(&mut tx).await.map_err(failed)?;
 
     let action = if replaced { "mfa.replaced" } else { "mfa.enabled" };
     let detail = json!({"sessions_ended": ended.len()});
-    record(&mut tx, &known, &request.caller, action, known.user_id, detail)
+    user::record(&mut tx, &known, &request.caller, action, known.user_id, detail)
         .await
         .map_err(failed)?;
     let change = Change {
@@ -219,7 +217,7 @@ pub(crate) async fn disable(state: State, request: Disable) -> Result<Disabled, 
     }
     let presence::Proven { mut tx, known, .. } = proven;
     factor::remove(&mut tx, known.user_id).await.map_err(failed)?;
-    record(&mut tx, &known, &request.caller, "mfa.disabled", known.user_id, json!({}))
+    user::record(&mut tx, &known, &request.caller, "mfa.disabled", known.user_id, json!({}))
         .await
         .map_err(failed)?;
     tx.commit().await.map_err(failed)?;
@@ -247,7 +245,7 @@ pub(crate) async fn renew_backup_codes(
     let presence::Proven { mut tx, known, .. } = proven;
     let backup_codes = factor::renew_backup_codes(&mut tx, known.user_id).await.map_err(failed)?;
     let action = "mfa.backup-codes-renewed";
-    record(&mut tx, &known, &request.caller, action, known.user_id, json!({}))
+    user::record(&mut tx, &known, &request.caller, action, known.user_id, json!({}))
         .await
         .map_err(failed)?;
     tx.commit().await.map_err(failed)?;
@@ -277,10 +275,11 @@ pub(crate) async fn reset(state: State, request: Reset) -> Result<WasReset, Refu
     }
     let presence::Proven { mut tx, known, .. } = proven;
     let removed = factor::remove(&mut tx, request.user_id).await.map_err(failed)?;
-    let ended =
-        end_sessions(&mut tx, request.user_id, None, known.user_id).await.map_err(failed)?;
+    let ended = store::end_all(&mut tx, request.user_id, None, Some(known.user_id))
+        .await
+        .map_err(failed)?;
     let detail = json!({"had_factor": removed, "sessions_ended": ended.len()});
-    record(&mut tx, &known, &request.caller, "mfa.reset", request.user_id, detail)
+    user::record(&mut tx, &known, &request.caller, "mfa.reset", request.user_id, detail)
         .await
         .map_err(failed)?;
     let change = Change {
@@ -292,41 +291,4 @@ pub(crate) async fn reset(state: State, request: Reset) -> Result<WasReset, Refu
     };
     let enforcing = state.commit(tx, change).await?;
     Ok(WasReset { receipt: enforcing.receipt().await })
-}
-
-/// Ends a user's sessions but one, and the sign-ins that wait for a code.
-pub(crate) async fn end_sessions(
-    tx: &mut Transaction,
-    owner: UserId,
-    keep: Option<SessionId>,
-    by: UserId,
-) -> Result<Vec<SessionId>, sqlx::Error> {
-    sqlx::query!("DELETE FROM sign_in_challenges WHERE user_id = $1", owner.0)
-        .execute(&mut **tx)
-        .await?;
-    let ending = store::Ending { owner, session: None, keep, by };
-    let ended = store::end(tx, &[ending]).await?;
-    Ok(ended.into_iter().flatten().collect())
-}
-
-/// The record of a change to somebody's factor, and the event of which they are told.
-async fn record(
-    tx: &mut Transaction,
-    known: &Known,
-    caller: &Caller,
-    action: &str,
-    user: UserId,
-    detail: Value,
-) -> Result<(), sqlx::Error> {
-    outbox::append_by(tx, known, action, json!({"user": user, "by": known.user_id})).await?;
-    let record = Record {
-        tenant: known.tenant_id,
-        actor: Actor::User(known.user_id),
-        action,
-        target: Some(format!("user:{user}")),
-        origin: &caller.origin,
-        detail,
-        trace_id: trace::current_trace_id(),
-    };
-    audit::append(tx, record).await
 }

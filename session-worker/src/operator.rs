@@ -14,7 +14,7 @@ use shared::{
         outbox,
         revocation::{self, Change},
     },
-    id::{SessionId, TenantId, UserId},
+    id::{TenantId, UserId},
     message::{Origin, revocation::Cause},
     role::Role,
     token::PasswordToken,
@@ -26,6 +26,7 @@ use crate::{
     keys::{KeysError, OpenError},
     mfa::factor,
     password::{self, Unhashable},
+    session::store,
     throttle::{self, Account},
     user,
 };
@@ -195,16 +196,7 @@ pub async fn reset_mfa(pool: &PgPool, slug: &str, email: &str) -> Result<bool, O
     let mut tx = pool.begin().await?;
     let (tenant, id) = find(&mut tx, slug, email).await?;
     let removed = factor::remove(&mut tx, id).await?;
-    sqlx::query!("DELETE FROM sign_in_challenges WHERE user_id = $1", id.0)
-        .execute(&mut *tx)
-        .await?;
-    let ended = sqlx::query_scalar!(
-        "UPDATE sessions SET ended_at = clock_timestamp() WHERE user_id = $1 AND ended_at IS NULL
-         RETURNING id",
-        id.0,
-    )
-    .fetch_all(&mut *tx)
-    .await?;
+    let ended = store::end_all(&mut tx, id, None, None).await?;
     let now = SystemClock.wall();
     outbox::append(&mut tx, now, tenant, "mfa.reset", json!({"user": id, "by": "operator"}))
         .await?;
@@ -213,7 +205,7 @@ pub async fn reset_mfa(pool: &PgPool, slug: &str, email: &str) -> Result<bool, O
     let change = Change {
         tenant,
         user: Some(id),
-        sessions: ended.into_iter().map(SessionId).collect(),
+        sessions: ended,
         cause: Cause::FactorReset,
         traceparent: None,
     };

@@ -230,7 +230,7 @@ async fn finish(
         .await
         .map_err(failed)?;
     // Of two that are the same, the other one may have come first.
-    if opening::earlier(&mut tx, &request.token).await.map_err(failed)?.is_some() {
+    if opening::earlier(&mut *tx, &request.token).await.map_err(failed)?.is_some() {
         tx.commit().await.map_err(failed)?;
         return opening::opened_before(state, &request.token).await?.ok_or_else(no_challenge);
     }

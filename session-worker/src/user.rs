@@ -31,8 +31,9 @@ use uuid::Uuid;
 
 use crate::{
     manage::{self, Concerned, Managing},
-    mfa::{self, policy},
+    mfa::policy,
     operator::normalise,
+    session::store,
     state::State,
 };
 
@@ -302,7 +303,8 @@ pub(crate) async fn change(state: State, request: ChangeUser) -> Result<ChangedU
     write(&mut tx, user, &after).await.map_err(failed)?;
     let mut sessions = Vec::new();
     if after.disabled && !before.disabled {
-        sessions = mfa::end_sessions(&mut tx, user, None, known.user_id).await.map_err(failed)?;
+        sessions =
+            store::end_all(&mut tx, user, None, Some(known.user_id)).await.map_err(failed)?;
         sqlx::query!("DELETE FROM password_tokens WHERE user_id = $1", user.0)
             .execute(&mut *tx)
             .await
@@ -371,8 +373,8 @@ async fn write(tx: &mut Transaction, user: UserId, after: &Standing) -> Result<(
     Ok(())
 }
 
-/// The record of a change to a user, and the event of it.
-async fn record(
+/// The record of a change to a user, or to how they sign in, and the event of which they are told.
+pub(crate) async fn record(
     tx: &mut Transaction,
     known: &Known,
     caller: &Caller,

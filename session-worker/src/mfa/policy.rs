@@ -33,21 +33,32 @@ use crate::{
 /// Longest grace period.
 const MOST_GRACE_DAYS: u32 = 90;
 
+struct Row {
+    require_2fa: bool,
+    roles: Vec<Role>,
+    grace_period_days: i32,
+}
+
+impl From<Row> for MfaPolicy {
+    fn from(row: Row) -> Self {
+        Self {
+            require_2fa: row.require_2fa,
+            required_roles: row.roles.into_iter().collect(),
+            grace_period_days: row.grace_period_days.cast_unsigned(),
+        }
+    }
+}
+
 /// The policy of a tenant, locked until the end of the transaction.
 #[instrument(skip_all, name = "mfa-policy.lock")]
 pub(crate) async fn lock(tx: &mut Transaction, tenant: TenantId) -> Result<MfaPolicy, sqlx::Error> {
-    let row = sqlx::query!(
+    let row = sqlx::query_as!(
+        Row,
         r#"SELECT require_2fa, required_roles AS "roles: Vec<Role>", grace_period_days
            FROM mfa_policies WHERE tenant_id = $1 FOR UPDATE"#,
         tenant.0,
-    )
-    .fetch_one(&mut **tx)
-    .await?;
-    Ok(MfaPolicy {
-        require_2fa: row.require_2fa,
-        required_roles: row.roles.into_iter().collect(),
-        grace_period_days: row.grace_period_days.cast_unsigned(),
-    })
+    );
+    row.fetch_one(&mut **tx).await.map(MfaPolicy::from)
 }
 
 /// The policy in force. Everybody may know it.
@@ -55,20 +66,15 @@ pub(crate) async fn lock(tx: &mut Transaction, tenant: TenantId) -> Result<MfaPo
 pub(crate) async fn get(state: State, request: GetPolicy) -> Result<MfaPolicy, Refusal> {
     let mut tx = state.pool.begin().await.map_err(failed)?;
     let known = caller::look_up(&mut tx, &request.caller).await?;
-    let row = sqlx::query!(
+    let row = sqlx::query_as!(
+        Row,
         r#"SELECT require_2fa, required_roles AS "roles: Vec<Role>", grace_period_days
            FROM mfa_policies WHERE tenant_id = $1"#,
         known.tenant_id.0,
-    )
-    .fetch_one(&mut *tx)
-    .await
-    .map_err(failed)?;
+    );
+    let policy = row.fetch_one(&mut *tx).await.map_err(failed)?;
     tx.commit().await.map_err(failed)?;
-    Ok(MfaPolicy {
-        require_2fa: row.require_2fa,
-        required_roles: row.roles.into_iter().collect(),
-        grace_period_days: row.grace_period_days.cast_unsigned(),
-    })
+    Ok(policy.into())
 }
 
 /// Changes the policy, for everybody on every edge.

@@ -18,6 +18,7 @@ use shared::{
     token::TokenHash,
     trace,
 };
+use sqlx::PgExecutor;
 use tracing::{Instrument as _, instrument};
 
 use super::{known_device, store};
@@ -48,7 +49,7 @@ pub(crate) async fn open(
     tx: &mut Transaction,
     new: &NewSession<'_>,
 ) -> Result<Opened, Refusal> {
-    if let Some(id) = earlier(tx, &new.token).await.map_err(failed)? {
+    if let Some(id) = earlier(&mut **tx, &new.token).await.map_err(failed)? {
         return Ok(Opened { id, displaced: Vec::new() });
     }
     let id = SessionId::new(state.clock.wall());
@@ -126,14 +127,14 @@ pub(crate) async fn commit(
 
 /// The session of a token. Nobody but the gateway that made it knows it.
 pub(crate) async fn earlier(
-    tx: &mut Transaction,
+    database: impl PgExecutor<'_>,
     token: &TokenHash,
 ) -> Result<Option<SessionId>, sqlx::Error> {
     let earlier = sqlx::query_scalar!(
         "SELECT id FROM sessions WHERE token_hash = $1 AND ended_at IS NULL",
         &token.0[..],
     );
-    Ok(earlier.fetch_optional(&mut **tx).await?.map(SessionId))
+    Ok(earlier.fetch_optional(database).await?.map(SessionId))
 }
 
 /// The answer that the same message has had before, for a message may come twice.
@@ -141,10 +142,7 @@ pub(crate) async fn opened_before(
     state: &State,
     token: &TokenHash,
 ) -> Result<Option<SignedIn>, Refusal> {
-    let mut tx = state.pool.begin().await.map_err(failed)?;
-    let earlier = earlier(&mut tx, token).await.map_err(failed)?;
-    tx.commit().await.map_err(failed)?;
-    match earlier {
+    match earlier(&state.pool, token).await.map_err(failed)? {
         Some(id) => signed_in(state, id).await.map(Some),
         None => Ok(None),
     }

@@ -163,55 +163,32 @@ impl SessionRow {
     }
 }
 
-/// What is to end. No two name the same user.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ending {
-    /// Whose.
-    pub(crate) owner: UserId,
-    /// This session; all of them if absent.
-    pub(crate) session: Option<SessionId>,
-    /// But this one.
-    pub(crate) keep: Option<SessionId>,
-    /// Who ends it.
-    pub(crate) by: UserId,
-}
-
-/// Ends sessions, under the locks of their users' rows; names those that were alive, for each ending.
-#[instrument(skip_all, name = "session.end")]
-pub(crate) async fn end(
+/// Ends a user's sessions but one, and the sign-ins that wait for a code, under the lock of the user's
+/// row; names the sessions that were alive. Without `by` it was the operator.
+#[instrument(skip_all, name = "session.end-all")]
+pub(crate) async fn end_all(
     tx: &mut Transaction,
-    endings: &[Ending],
-) -> Result<Vec<Vec<SessionId>>, sqlx::Error> {
-    let owners: Vec<_> = endings.iter().map(|ending| ending.owner.0).collect();
-    let sessions: Vec<_> = endings.iter().map(|ending| ending.session.map(|id| id.0)).collect();
-    let keep: Vec<_> = endings.iter().map(|ending| ending.keep.map(|id| id.0)).collect();
-    let by: Vec<_> = endings.iter().map(|ending| ending.by.0).collect();
+    owner: UserId,
+    keep: Option<SessionId>,
+    by: Option<UserId>,
+) -> Result<Vec<SessionId>, sqlx::Error> {
+    sqlx::query!("DELETE FROM sign_in_challenges WHERE user_id = $1", owner.0)
+        .execute(&mut **tx)
+        .await?;
     let rows = sqlx::query!(
-        r#"UPDATE sessions s SET ended_at = clock_timestamp(), ended_by = asked.ended_by
-           FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[]) WITH ORDINALITY
-               AS asked (user_id, session_id, keep, ended_by, place)
-           WHERE s.user_id = asked.user_id AND s.ended_at IS NULL
-             AND s.id = coalesce(asked.session_id, s.id) AND s.id IS DISTINCT FROM asked.keep
-           RETURNING asked.place AS "place!", s.id, s.expires_at > clock_timestamp()
-               AND s.last_active_at + make_interval(secs => s.idle_seconds + $5) > clock_timestamp()
+        r#"UPDATE sessions SET ended_at = clock_timestamp(), ended_by = $3
+           WHERE user_id = $1 AND ended_at IS NULL AND id IS DISTINCT FROM $2
+           RETURNING id, expires_at > clock_timestamp()
+               AND last_active_at + make_interval(secs => idle_seconds + $4) > clock_timestamp()
                AS "alive!""#,
-        &owners,
-        &sessions as &[Option<Uuid>],
-        &keep as &[Option<Uuid>],
-        &by,
+        owner.0,
+        keep.map(|session| session.0),
+        by.map(|user| user.0),
         IDLE_SLACK_SECONDS,
     )
     .fetch_all(&mut **tx)
     .await?;
-    let mut ended = vec![Vec::new(); endings.len()];
-    for row in rows.into_iter().filter(|row| row.alive) {
-        // Places count from 1.
-        let place = usize::try_from(row.place - 1).unwrap_or(usize::MAX);
-        if let Some(sessions) = ended.get_mut(place) {
-            sessions.push(SessionId(row.id));
-        }
-    }
-    Ok(ended)
+    Ok(rows.into_iter().filter(|row| row.alive).map(|row| SessionId(row.id)).collect())
 }
 
 /// Makes room for a session that was just opened, under the lock of the user's row: of the other live
