@@ -5,7 +5,10 @@ use std::time::Duration;
 use shared::{
     bus::Bus,
     id::{GrantId, UserId},
-    message::{grant::ExpireGrant, mfa::Deadline},
+    message::{
+        grant::{ExpireGrant, RemindOfReview, WarnOfEnd},
+        mfa::Deadline,
+    },
     refusal::Refusal,
     trace,
 };
@@ -35,6 +38,16 @@ async fn send(bus: &Bus, timer: &Timer) -> Result<(), Refusal> {
             let request = ExpireGrant { grant_id: GrantId(timer.subject_id) };
             let reply = bus.request_within(&request, DEADLINE).await?;
             debug!(ended = reply.ended, "grant was due");
+        }
+        Kind::GrantWarning => {
+            let request = WarnOfEnd { grant_id: GrantId(timer.subject_id) };
+            let reply = bus.request_within(&request, DEADLINE).await?;
+            debug!(told = reply.told, "warning was due");
+        }
+        Kind::ReviewOverdue => {
+            let request = RemindOfReview { grant_id: GrantId(timer.subject_id) };
+            let reply = bus.request_within(&request, DEADLINE).await?;
+            debug!(told = reply.told, "review was due");
         }
         Kind::MfaDeadline => {
             let request = Deadline { user_id: UserId(timer.subject_id) };

@@ -15,6 +15,10 @@ pub(crate) const CLAIM: Duration = Duration::from_secs(10);
 pub(crate) enum Kind {
     /// The time of a grant is over.
     GrantExpiry,
+    /// A grant ends soon.
+    GrantWarning,
+    /// The use of a grant was not reviewed in time.
+    ReviewOverdue,
     /// The time to set up a second factor is over.
     MfaDeadline,
 }
@@ -24,6 +28,8 @@ impl Kind {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::GrantExpiry => "grant-expiry",
+            Self::GrantWarning => "grant-warning",
+            Self::ReviewOverdue => "review-overdue",
             Self::MfaDeadline => "mfa-deadline",
         }
     }
@@ -31,14 +37,15 @@ impl Kind {
     /// Who acts on it.
     pub(crate) const fn owner(self) -> &'static str {
         match self {
-            Self::GrantExpiry => "grant-worker",
+            Self::GrantExpiry | Self::GrantWarning | Self::ReviewOverdue => "grant-worker",
             Self::MfaDeadline => "session-worker",
         }
     }
 }
 
 /// The kinds that this version knows; it leaves others to a newer one.
-pub(crate) const KINDS: [Kind; 2] = [Kind::GrantExpiry, Kind::MfaDeadline];
+pub(crate) const KINDS: [Kind; 4] =
+    [Kind::GrantExpiry, Kind::GrantWarning, Kind::ReviewOverdue, Kind::MfaDeadline];
 
 /// A timer that is due.
 #[derive(Debug)]

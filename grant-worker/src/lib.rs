@@ -4,10 +4,15 @@
 //! broadcast the revision and answer with the receipt. It owns no sessions, speaks to no edge, and
 //! does not watch the time: expiry-worker says when a grant is due.
 
+mod cancel;
 mod config;
+mod decide;
 mod expire;
+mod policy;
 mod read;
+mod record;
 mod request;
+mod review;
 mod revoke;
 pub mod rules;
 mod service;

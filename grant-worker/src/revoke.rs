@@ -4,13 +4,14 @@ use serde_json::json;
 use shared::{
     database::{
         Transaction,
-        audit::{self, Actor, Attempt, Record},
+        audit::{self, Attempt},
         caller::{self, Known},
         failed,
+        grants::{self, Ending},
         revocation::{self, Change},
     },
     message::{
-        grant::{Grant, GrantReceipt, RevokeGrant},
+        grant::{Grant, GrantReceipt, RevokeGrant, State as GrantState},
         revocation::Cause,
     },
     refusal::Refusal,
@@ -20,6 +21,7 @@ use shared::{
 use tracing::instrument;
 
 use crate::{
+    record::{self, Happened},
     rules::{
         access,
         lifecycle::{self, Event},
@@ -29,7 +31,7 @@ use crate::{
     store,
 };
 
-/// Ends a grant, and answers once no edge acts on it any more.
+/// Ends a grant, and answers once no edge acts on it any more. A request to extend it goes with it.
 #[instrument(skip_all, name = "grant.revoke", fields(grant.id = %request.grant_id))]
 pub(crate) async fn revoke(state: State, request: RevokeGrant) -> Result<GrantReceipt, Refusal> {
     let mut tx = store::begin(&state.pool).await?;
@@ -47,23 +49,29 @@ pub(crate) async fn revoke(state: State, request: RevokeGrant) -> Result<GrantRe
             return Err(audit::refuse(tx, attempt, refusal).await);
         }
     };
-    if !store::revoke(&mut tx, grant.id, known.user_id, comment).await? {
+    let revoked = Ending {
+        leaving: GrantState::Active,
+        entering: GrantState::Revoked,
+        by: Some(known.user_id),
+        why: comment,
+        reviewed: true,
+    };
+    if grants::end(&mut tx, &[grant.id], revoked).await.map_err(failed)?.is_empty() {
         return Err(lifecycle::ended());
     }
+    cancel_extension(&mut tx, &known, &request, &grant).await?;
     let read_at = state.reading();
-    let snapshot = store::find(&mut tx, known.tenant_id, grant.id)
-        .await?
-        .ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
-    let record = Record {
-        tenant: known.tenant_id,
-        actor: Actor::User(known.user_id),
-        action: "grant.revoked",
-        target: Some(format!("grant:{}", grant.id)),
-        origin: &request.caller.origin,
-        detail: json!({ "user": grant.user.id, "comment": comment }),
-        trace_id: trace::current_trace_id(),
+    let snapshot = store::reread(&mut tx, known.tenant_id, grant.id).await?;
+    let approvers = store::policy::lock(&mut tx, known.tenant_id).await?.approvers;
+    let recipients =
+        store::people(&mut tx, known.tenant_id, approvers, grant.user.id).await.map_err(failed)?;
+    let review_due_at = snapshot.grant.review.as_ref().map(|review| review.due_at);
+    let happened = Happened {
+        detail: json!({"comment": comment, "review_due_at": review_due_at}),
+        recipients,
+        ..Happened::by(&known, &request.caller.origin, "grant.revoked", grant.id, grant.user.id)
     };
-    audit::append(&mut tx, record).await.map_err(failed)?;
+    record::write(&mut tx, happened).await?;
     let change = Change {
         tenant: known.tenant_id,
         user: Some(grant.user.id),
@@ -88,4 +96,31 @@ async fn judge<'a>(
     let grant = grant.ok_or_else(Refusal::not_found)?;
     lifecycle::transition(grant.state, Event::Revoke)?;
     Ok((grant, comment))
+}
+
+/// What somebody ended is not brought back by an approval of more of it.
+async fn cancel_extension(
+    tx: &mut Transaction,
+    known: &Known,
+    request: &RevokeGrant,
+    grant: &Grant,
+) -> Result<(), Refusal> {
+    let Some(waiting) = store::waiting_extension(tx, grant.id).await? else { return Ok(()) };
+    let why = "The grant that it extends was revoked.";
+    let cancelled = Ending {
+        leaving: GrantState::Pending,
+        entering: GrantState::Cancelled,
+        by: Some(known.user_id),
+        why: Some(why),
+        reviewed: false,
+    };
+    if grants::end(tx, &[waiting], cancelled).await.map_err(failed)?.is_empty() {
+        return Ok(());
+    }
+    let origin = &request.caller.origin;
+    let happened = Happened {
+        detail: json!({"comment": why}),
+        ..Happened::by(known, origin, "grant.cancelled", waiting, grant.user.id)
+    };
+    record::write(tx, happened).await
 }

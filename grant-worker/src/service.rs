@@ -2,19 +2,31 @@
 
 use shared::{
     bus::Server,
-    message::grant::{ExpireGrant, GetGrant, ListGrants, RequestGrant, RevokeGrant},
+    message::grant::{
+        CancelGrant, DecideGrant, ExpireGrant, ExtendGrant, GetEmergencyPolicy, GetGrant,
+        ListGrants, RemindOfReview, RequestGrant, ReviewGrant, RevokeGrant, SetEmergencyPolicy,
+        WarnOfEnd,
+    },
     runtime::SHUTDOWN,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{expire, read, request, revoke, state::State};
+use crate::{cancel, decide, expire, policy, read, request, review, revoke, state::State};
 
 /// Serves requests until `stop` is cancelled, then finishes what has begun.
 pub(crate) async fn serve(state: State, stop: CancellationToken) -> anyhow::Result<()> {
     let server = Server::new(state.bus.clone(), stop);
     server.handle::<RequestGrant, _, _, _>(&state, request::request).await?;
+    server.handle::<ExtendGrant, _, _, _>(&state, request::extend).await?;
+    server.handle::<DecideGrant, _, _, _>(&state, decide::decide).await?;
+    server.handle::<CancelGrant, _, _, _>(&state, cancel::cancel).await?;
     server.handle::<RevokeGrant, _, _, _>(&state, revoke::revoke).await?;
+    server.handle::<ReviewGrant, _, _, _>(&state, review::review).await?;
+    server.handle::<GetEmergencyPolicy, _, _, _>(&state, policy::get).await?;
+    server.handle::<SetEmergencyPolicy, _, _, _>(&state, policy::set).await?;
     server.handle::<ExpireGrant, _, _, _>(&state, expire::expire).await?;
+    server.handle::<WarnOfEnd, _, _, _>(&state, expire::warn).await?;
+    server.handle::<RemindOfReview, _, _, _>(&state, expire::remind).await?;
     server.handle::<ListGrants, _, _, _>(&state, read::list).await?;
     server.handle::<GetGrant, _, _, _>(&state, read::get).await?;
     let drained = server.drained(SHUTDOWN).await;

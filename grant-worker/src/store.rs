@@ -3,19 +3,29 @@
 //! A transition is an UPDATE that names the state it leaves; whether it touched its row says
 //! whether it happened.
 
+mod change;
+pub(crate) mod policy;
+
+use std::time::Duration;
+
 use shared::{
     clock::Timestamp,
     database::{Transaction, failed},
-    id::{GrantId, SessionId, TenantId, UserId},
-    message::grant::{Grant, Person, State},
+    id::{GrantId, TenantId, UserId},
+    message::{
+        grant::{AppliesTo, Approval, Grant, Outcome, Person, Review, ReviewState, State},
+        session::Method,
+    },
     refusal::Refusal,
     role::Role,
-    trace,
 };
-use sqlx::PgPool;
+use sqlx::{PgPool, types::Json};
 use tracing::instrument;
 
-use crate::rules::policy::{Policy, Terms};
+pub(crate) use self::change::*;
+
+/// Most people that are told of one thing by name.
+const MOST_PEOPLE: i64 = 1_000;
 
 /// A grant as it was stored at a time of the database's clock.
 #[derive(Debug, Clone)]
@@ -53,28 +63,25 @@ impl Selection {
     }
 }
 
-/// What a user holds and said before.
+/// What a user holds, said before and owes.
 pub(crate) struct Standing {
+    pub(crate) role: Role,
+    /// Active grants, by the clock.
     pub(crate) active: u32,
+    /// Requests that wait, by the clock.
+    pub(crate) pending: u32,
     pub(crate) last_reason: Option<String>,
+    pub(crate) has_factor: bool,
+    pub(crate) review_overdue: bool,
+    /// Until the policy's cool-down is over, rounded up.
+    pub(crate) cooling_seconds: u32,
 }
 
-/// A grant to be inserted.
-pub(crate) struct NewGrant<'a> {
-    pub(crate) id: GrantId,
-    pub(crate) tenant: TenantId,
-    pub(crate) user: UserId,
-    pub(crate) session: SessionId,
-    pub(crate) reason: &'a str,
-    pub(crate) terms: Terms<'a>,
-    pub(crate) digest: [u8; 32],
-}
-
-/// Whose grant ended, and when.
-pub(crate) struct Ended {
-    pub(crate) tenant: TenantId,
-    pub(crate) user: UserId,
-    pub(crate) at: Timestamp,
+/// What a grant that is to be replaced brings along.
+pub(crate) struct Replaced {
+    pub(crate) extensions: u32,
+    /// Since the first activation, rounded up.
+    pub(crate) spent_seconds: u32,
 }
 
 #[instrument(skip_all, name = "transaction.begin")]
@@ -87,59 +94,116 @@ pub(crate) async fn commit(tx: Transaction) -> Result<(), Refusal> {
     tx.commit().await.map_err(failed)
 }
 
-/// The policy, kept from changing until the end of the transaction. A tenant without one gets the
-/// defaults, written down, so that there is a row to keep.
-#[instrument(skip_all, name = "policy.lock")]
-pub(crate) async fn lock_policy(tx: &mut Transaction, tenant: TenantId) -> Result<Policy, Refusal> {
-    if let Some(policy) = policy(tx, tenant).await.map_err(failed)? {
-        return Ok(policy);
-    }
-    sqlx::query!(
-        "INSERT INTO emergency_policies (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING",
-        tenant.0,
-    )
-    .execute(&mut **tx)
-    .await
-    .map_err(failed)?;
-    policy(tx, tenant).await.map_err(failed)?.ok_or_else(|| failed(sqlx::Error::RowNotFound))
-}
-
-async fn policy(tx: &mut Transaction, tenant: TenantId) -> Result<Option<Policy>, sqlx::Error> {
-    let row = sqlx::query!(
-        r#"SELECT role AS "role: Role", requesters, default_duration_seconds, max_duration_seconds,
-                  min_reason_length, max_active_per_user
-           FROM emergency_policies WHERE tenant_id = $1 FOR SHARE"#,
-        tenant.0,
-    )
-    .fetch_optional(&mut **tx)
-    .await?;
-    Ok(row.map(|row| Policy {
-        role: row.role,
-        // A name that is no role lets nobody ask.
-        requesters: row.requesters.iter().filter_map(|name| name.parse().ok()).collect(),
-        default_duration_seconds: row.default_duration_seconds.unsigned_abs(),
-        max_duration_seconds: row.max_duration_seconds.unsigned_abs(),
-        min_reason_length: row.min_reason_length.unsigned_abs(),
-        max_active_per_user: row.max_active_per_user.unsigned_abs(),
-    }))
-}
-
-/// What a user holds now; exact under the lock of the user.
+/// What a user holds now, exact under the lock of the user. The grant that is to be replaced does not
+/// count.
 #[instrument(skip_all, name = "grant.standing")]
-pub(crate) async fn standing(tx: &mut Transaction, user: UserId) -> Result<Standing, Refusal> {
+pub(crate) async fn standing(
+    tx: &mut Transaction,
+    user: UserId,
+    replaced: Option<GrantId>,
+    cooldown_seconds: u32,
+) -> Result<Standing, Refusal> {
     let row = sqlx::query!(
-        r#"SELECT (SELECT count(*) FROM emergency_grants
-                   WHERE user_id = $1 AND state = 'active' AND expires_at > clock_timestamp()
-                  ) AS "active!",
+        r#"SELECT u.role AS "role: Role",
+                  EXISTS (SELECT FROM totp_factors WHERE user_id = u.id) AS "has_factor!",
+                  (SELECT count(*) FROM emergency_grants
+                   WHERE user_id = u.id AND state = 'active' AND expires_at > clock_timestamp()
+                     AND id IS DISTINCT FROM $2) AS "active!",
+                  (SELECT count(*) FROM emergency_grants
+                   WHERE user_id = u.id AND state = 'pending' AND pending_until > clock_timestamp()) AS "pending!",
                   (SELECT reason FROM emergency_grants
-                   WHERE user_id = $1 ORDER BY requested_at DESC LIMIT 1) AS last_reason"#,
+                   WHERE user_id = u.id ORDER BY id DESC LIMIT 1) AS last_reason,
+                  EXISTS (SELECT FROM emergency_grants
+                          WHERE user_id = u.id AND review_due_at IS NOT NULL AND review_outcome IS NULL
+                            AND review_due_at <= clock_timestamp())
+                  OR EXISTS (SELECT FROM emergency_grants
+                             WHERE user_id = u.id AND state = 'active'
+                               AND expires_at + make_interval(secs => review_within_seconds) <= clock_timestamp())
+                  AS "review_overdue!",
+                  (SELECT extract(epoch FROM max(least(coalesce(ended_at, expires_at), expires_at))
+                                  + make_interval(secs => $3) - clock_timestamp())::float8
+                   FROM (SELECT ended_at, expires_at FROM emergency_grants g
+                         WHERE user_id = u.id AND activated_at IS NOT NULL
+                           AND NOT EXISTS (SELECT FROM emergency_grants later
+                                           WHERE later.extended_from = g.id AND later.activated_at IS NOT NULL)
+                         ORDER BY activated_at DESC LIMIT 200) AS last
+                   WHERE least(coalesce(ended_at, expires_at), expires_at) <= clock_timestamp()) AS cooling
+           FROM users u WHERE u.id = $1"#,
         user.0,
+        replaced.map(|grant| grant.0),
+        f64::from(cooldown_seconds),
     )
     .fetch_one(&mut **tx)
     .await
     .map_err(failed)?;
-    let active = u32::try_from(row.active).unwrap_or(u32::MAX);
-    Ok(Standing { active, last_reason: row.last_reason })
+    let count = |number| u32::try_from(number).unwrap_or(u32::MAX);
+    let cooling =
+        Duration::try_from_secs_f64(row.cooling.unwrap_or(0.0).ceil()).unwrap_or_default();
+    Ok(Standing {
+        role: row.role,
+        active: count(row.active),
+        pending: count(row.pending),
+        last_reason: row.last_reason,
+        has_factor: row.has_factor,
+        review_overdue: row.review_overdue,
+        cooling_seconds: count(i64::try_from(cooling.as_secs()).unwrap_or(i64::MAX)),
+    })
+}
+
+/// What an active grant brings along that is to be replaced.
+#[instrument(skip_all, name = "grant.replaced")]
+pub(crate) async fn replaced(tx: &mut Transaction, id: GrantId) -> Result<Replaced, Refusal> {
+    let row = sqlx::query!(
+        r#"SELECT extensions,
+                  extract(epoch FROM clock_timestamp() - coalesce(first_activated_at, clock_timestamp()))::float8
+                  AS "spent!"
+           FROM emergency_grants WHERE id = $1"#,
+        id.0,
+    )
+    .fetch_one(&mut **tx)
+    .await
+    .map_err(failed)?;
+    let spent = Duration::try_from_secs_f64(row.spent.ceil()).unwrap_or_default();
+    Ok(Replaced {
+        extensions: row.extensions.unsigned_abs(),
+        spent_seconds: u32::try_from(spent.as_secs()).unwrap_or(u32::MAX),
+    })
+}
+
+/// The request that is to replace a grant and still waits, by the clock or not.
+pub(crate) async fn waiting_extension(
+    tx: &mut Transaction,
+    id: GrantId,
+) -> Result<Option<GrantId>, Refusal> {
+    sqlx::query_scalar!(
+        r#"SELECT id AS "id: GrantId" FROM emergency_grants WHERE extended_from = $1 AND state = 'pending'"#,
+        id.0,
+    )
+    .fetch_optional(&mut **tx)
+    .await
+    .map_err(failed)
+}
+
+/// Those of a tenant with one of these roles who can sign in, but for one: to be told of something.
+#[instrument(skip_all, name = "user.with-role")]
+pub(crate) async fn people(
+    tx: &mut Transaction,
+    tenant: TenantId,
+    roles: impl IntoIterator<Item = Role>,
+    but: UserId,
+) -> Result<Vec<UserId>, sqlx::Error> {
+    let roles: Vec<_> = roles.into_iter().map(|role| role.as_str().to_owned()).collect();
+    sqlx::query_scalar!(
+        r#"SELECT id AS "id: UserId" FROM users
+           WHERE tenant_id = $1 AND role = ANY($2) AND disabled_at IS NULL AND id <> $3
+           ORDER BY id LIMIT $4"#,
+        tenant.0,
+        &roles,
+        but.0,
+        MOST_PEOPLE,
+    )
+    .fetch_all(&mut **tx)
+    .await
 }
 
 /// Whose grant this is, in whatever tenant.
@@ -155,128 +219,6 @@ pub(crate) async fn owner(tx: &mut Transaction, id: GrantId) -> Result<Option<Us
     Ok(owner)
 }
 
-/// Inserts a grant that is active from now on, with the timer for its end. False: the id is taken.
-#[instrument(skip_all, name = "grant.insert")]
-pub(crate) async fn insert_active(
-    tx: &mut Transaction,
-    grant: &NewGrant<'_>,
-) -> Result<bool, Refusal> {
-    let inserted = sqlx::query!(
-        "WITH inserted AS (
-             INSERT INTO emergency_grants (
-                 id, tenant_id, user_id, session_id, state, role, reason, ticket,
-                 duration_seconds, request_digest, requested_at, activated_at, expires_at)
-             SELECT $1, $2, $3, $4, 'active', $5, $6, $7, $8::integer, $9, now, now,
-                    now + make_interval(secs => $8::integer)
-             FROM (SELECT clock_timestamp() AS now) AS clock
-             ON CONFLICT (id) DO NOTHING
-             RETURNING id, expires_at)
-         INSERT INTO timers (kind, subject_id, due_at, traceparent)
-         SELECT 'grant-expiry', id, expires_at, $10 FROM inserted",
-        grant.id.0,
-        grant.tenant.0,
-        grant.user.0,
-        grant.session.0,
-        grant.terms.role.as_str(),
-        grant.reason,
-        grant.terms.ticket,
-        i32::try_from(grant.terms.duration_seconds).unwrap_or(i32::MAX),
-        &grant.digest[..],
-        trace::current_traceparent(),
-    )
-    .execute(&mut **tx)
-    .await
-    .map_err(failed)?;
-    Ok(inserted.rows_affected() == 1)
-}
-
-/// Active to revoked, and the timer goes. False: it is not active, or its time is over.
-#[instrument(skip_all, name = "grant.end-early")]
-pub(crate) async fn revoke(
-    tx: &mut Transaction,
-    id: GrantId,
-    by: UserId,
-    comment: Option<&str>,
-) -> Result<bool, Refusal> {
-    let ended = sqlx::query_scalar!(
-        "WITH ended AS (
-             UPDATE emergency_grants
-             SET state = 'revoked', ended_at = least(clock_timestamp(), expires_at),
-                 ended_by = $2, end_reason = $3
-             WHERE id = $1 AND state = 'active' AND expires_at > clock_timestamp()
-             RETURNING id),
-         timer AS (
-             DELETE FROM timers USING ended
-             WHERE timers.kind = 'grant-expiry' AND timers.subject_id = ended.id)
-         SELECT id FROM ended",
-        id.0,
-        by.0,
-        comment,
-    )
-    .fetch_optional(&mut **tx)
-    .await
-    .map_err(failed)?;
-    Ok(ended.is_some())
-}
-
-/// Locks the user of a grant and says in which state the grant is stored.
-#[instrument(skip_all, name = "grant.lock")]
-pub(crate) async fn lock_owner(
-    tx: &mut Transaction,
-    id: GrantId,
-) -> Result<Option<State>, Refusal> {
-    sqlx::query!(
-        "SELECT id FROM users WHERE id = (SELECT user_id FROM emergency_grants WHERE id = $1)
-         FOR NO KEY UPDATE",
-        id.0,
-    )
-    .fetch_optional(&mut **tx)
-    .await
-    .map_err(failed)?;
-    let state = sqlx::query_scalar!(
-        r#"SELECT state AS "state: State" FROM emergency_grants WHERE id = $1"#,
-        id.0,
-    )
-    .fetch_optional(&mut **tx)
-    .await
-    .map_err(failed)?;
-    Ok(state)
-}
-
-/// Active to expired, and the timer goes. `None`: it is not active, or not due.
-#[instrument(skip_all, name = "grant.end-by-time")]
-pub(crate) async fn expire(tx: &mut Transaction, id: GrantId) -> Result<Option<Ended>, Refusal> {
-    let ended = sqlx::query!(
-        r#"WITH ended AS (
-               UPDATE emergency_grants SET state = 'expired', ended_at = expires_at
-               WHERE id = $1 AND state = 'active' AND expires_at <= clock_timestamp()
-               RETURNING id, tenant_id, user_id, expires_at),
-           timer AS (
-               DELETE FROM timers USING ended
-               WHERE timers.kind = 'grant-expiry' AND timers.subject_id = ended.id)
-           SELECT tenant_id, user_id, expires_at AS "expires_at!" FROM ended"#,
-        id.0,
-    )
-    .fetch_optional(&mut **tx)
-    .await
-    .map_err(failed)?;
-    Ok(ended.map(|row| Ended {
-        tenant: TenantId(row.tenant_id),
-        user: UserId(row.user_id),
-        at: row.expires_at.into(),
-    }))
-}
-
-/// Removes the timer of a grant that needs none any more.
-#[instrument(skip_all, name = "timer.delete")]
-pub(crate) async fn delete_timer(tx: &mut Transaction, id: GrantId) -> Result<(), Refusal> {
-    sqlx::query!("DELETE FROM timers WHERE kind = 'grant-expiry' AND subject_id = $1", id.0)
-        .execute(&mut **tx)
-        .await
-        .map_err(failed)?;
-    Ok(())
-}
-
 /// Grants, newest first.
 ///
 /// The time of the statement, which stands still within it, says what is active: so filter and
@@ -288,24 +230,49 @@ pub(crate) async fn select(
 ) -> Result<Vec<Snapshot>, Refusal> {
     let rows = sqlx::query!(
         r#"SELECT g.id, g.state AS "state: State", g.role AS "role: Role", g.reason, g.ticket,
+                  g.duration_seconds, g.applies_to AS "applies_to: AppliesTo", g.bypassed,
+                  g.factor AS "factor: Method", g.pending_until, g.extended_from,
+                  CASE g.state WHEN 'pending' THEN greatest(g.approvals_needed, p.approvals_needed)
+                       ELSE g.approvals_needed END AS "approvals_needed!",
                   g.requested_at, g.activated_at, g.expires_at, g.ended_at, g.end_reason,
                   encode(g.request_digest, 'hex') AS "request_digest!",
-                  u.id AS user_id, u.email, u.name,
-                  e.id AS "ender_id?", e.email AS "ender_email?", e.name AS "ender_name?",
+                  jsonb_build_object('id', u.id, 'email', u.email, 'name', u.name) AS "user!: Json<Person>",
+                  CASE WHEN e.id IS NOT NULL
+                       THEN jsonb_build_object('id', e.id, 'email', e.email, 'name', e.name) END
+                  AS "ended_by: Json<Person>",
+                  (SELECT jsonb_agg(jsonb_build_object(
+                              'user', jsonb_build_object('id', d.user_id, 'email', v.email, 'name', v.name),
+                              'decision', d.decision, 'comment', d.comment,
+                              'at', to_char(d.decided_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+                          ORDER BY d.decided_at, d.user_id)
+                   FROM emergency_decisions d JOIN users v ON v.id = d.user_id WHERE d.grant_id = g.id)
+                  AS "approvals: Json<Vec<Approval>>",
+                  coalesce(g.review_due_at,
+                           CASE WHEN g.state = 'active' AND g.expires_at <= statement_timestamp()
+                                THEN g.expires_at + make_interval(secs => g.review_within_seconds) END)
+                  AS review_due_at,
+                  g.review_outcome AS "review_outcome: Outcome", g.review_note, g.reviewed_at,
+                  CASE WHEN r.id IS NOT NULL
+                       THEN jsonb_build_object('id', r.id, 'email', r.email, 'name', r.name) END
+                  AS "reviewer: Json<Person>",
                   statement_timestamp() AS "now!"
            FROM emergency_grants g
            JOIN users u ON u.id = g.user_id
+           JOIN emergency_policies p ON p.tenant_id = g.tenant_id
            LEFT JOIN users e ON e.id = g.ended_by
+           LEFT JOIN users r ON r.id = g.reviewed_by
            WHERE g.tenant_id = $1
              AND ($2::uuid IS NULL OR g.user_id = $2
                   OR (g.state = 'active' AND g.expires_at > statement_timestamp()))
              AND ($3::uuid IS NULL OR g.id = $3)
              AND ($4::uuid IS NULL OR g.user_id = $4)
-             AND ($5::text IS NULL
-                  OR (g.state = $5
-                      AND (g.state <> 'active' OR g.expires_at > statement_timestamp()))
-                  OR ($5 = 'expired' AND g.state = 'active'
-                      AND g.expires_at <= statement_timestamp()))
+             AND ($5::text IS NULL OR $5 = CASE
+                  WHEN g.state = 'active' AND g.expires_at <= statement_timestamp() THEN 'expired'
+                  WHEN g.state = 'pending' AND g.pending_until <= statement_timestamp() THEN 'expired'
+                  ELSE g.state END)
+             -- As the indexes of what is open want it.
+             AND ($5::text IS DISTINCT FROM 'active' OR g.state = 'active')
+             AND ($5::text IS DISTINCT FROM 'pending' OR g.state = 'pending')
              AND ($6::uuid IS NULL OR g.id < $6)
            ORDER BY g.id DESC
            LIMIT $7"#,
@@ -320,30 +287,41 @@ pub(crate) async fn select(
     .fetch_all(&mut **tx)
     .await
     .map_err(failed)?;
-    let person = |id, email, name| Person { id: UserId(id), email, name };
     let snapshots = rows.into_iter().map(|row| Snapshot {
         grant: Grant {
             id: GrantId(row.id),
             state: row.state,
-            user: person(row.user_id, row.email, row.name),
+            user: row.user.0,
             role: row.role,
             reason: row.reason,
             ticket: row.ticket,
+            duration_seconds: row.duration_seconds.unsigned_abs(),
+            applies_to: row.applies_to,
+            bypassed: row.bypassed,
+            factor: row.factor,
             requested_at: row.requested_at.into(),
+            pending_until: row.pending_until.map(Timestamp::from),
             activated_at: row.activated_at.map(Timestamp::from),
             expires_at: row.expires_at.map(Timestamp::from),
             remaining_seconds: None,
-            approvals: Vec::new(),
-            approvals_needed: 0,
+            approvals: row.approvals.map(|approvals| approvals.0).unwrap_or_default(),
+            approvals_needed: row.approvals_needed.unsigned_abs(),
             ended_at: row.ended_at.map(Timestamp::from),
-            ended_by: match (row.ender_id, row.ender_email, row.ender_name) {
-                (Some(id), Some(email), Some(name)) => Some(person(id, email, name)),
-                _ => None,
-            },
+            ended_by: row.ended_by.map(|person| person.0),
             end_reason: row.end_reason,
-            extended_from: None,
+            extended_from: row.extended_from.map(GrantId),
             request_digest: row.request_digest,
-            review: None,
+            review: row.review_due_at.map(|due_at| Review {
+                due_at: due_at.into(),
+                state: match row.review_outcome {
+                    None => ReviewState::Due,
+                    Some(Outcome::Justified) => ReviewState::Justified,
+                    Some(Outcome::Misuse) => ReviewState::Misuse,
+                },
+                reviewer: row.reviewer.map(|person| person.0),
+                note: row.review_note,
+                at: row.reviewed_at.map(Timestamp::from),
+            }),
         },
         now: row.now.into(),
     });
@@ -357,4 +335,13 @@ pub(crate) async fn find(
     id: GrantId,
 ) -> Result<Option<Snapshot>, Refusal> {
     Ok(select(tx, Selection::one(tenant, id)).await?.pop())
+}
+
+/// One that is known to be there.
+pub(crate) async fn reread(
+    tx: &mut Transaction,
+    tenant: TenantId,
+    id: GrantId,
+) -> Result<Snapshot, Refusal> {
+    find(tx, tenant, id).await?.ok_or_else(|| failed(sqlx::Error::RowNotFound))
 }

@@ -82,7 +82,7 @@ pub(crate) async fn change_password(
     }
     let shown = Shown {
         caller: &request.caller,
-        password: request.current_password,
+        password: Some(request.current_password),
         code: request.code.as_ref(),
         request: Subject::AccountChangePassword,
         target: None,

@@ -50,13 +50,13 @@ const ENROLLMENT_SECONDS: f64 = 600.0;
 pub(crate) async fn enroll(state: State, request: Enroll) -> Result<Enrollment, Refusal> {
     let shown = Shown {
         caller: &request.caller,
-        password: request.password,
+        password: Some(request.password),
         code: request.code.as_ref(),
         request: Subject::MfaEnroll,
         target: None,
         enrolling: true,
     };
-    let presence::Proven { mut tx, known, account } = presence::prove(&state, shown).await?;
+    let presence::Proven { mut tx, known, account, .. } = presence::prove(&state, shown).await?;
     let secret: totp::Secret = random::bytes();
     let sealed = state.keys.seal(known.user_id, &secret);
     let expires_at = sqlx::query_scalar!(
@@ -191,7 +191,7 @@ async fn rotate(tx: &mut Transaction, known: &Known, token: &TokenHash) -> Resul
 pub(crate) async fn disable(state: State, request: Disable) -> Result<Disabled, Refusal> {
     let shown = Shown {
         caller: &request.caller,
-        password: request.password,
+        password: Some(request.password),
         code: Some(&request.code),
         request: Subject::MfaDisable,
         target: None,
@@ -232,7 +232,7 @@ pub(crate) async fn renew_backup_codes(
 ) -> Result<BackupCodes, Refusal> {
     let shown = Shown {
         caller: &request.caller,
-        password: request.password,
+        password: Some(request.password),
         code: Some(&request.code),
         request: Subject::MfaRenewBackupCodes,
         target: None,
@@ -262,7 +262,7 @@ pub(crate) async fn reset(state: State, request: Reset) -> Result<WasReset, Refu
     manage::admit(&state, &request.caller, Subject::MfaReset, Some(request.user_id)).await?;
     let shown = Shown {
         caller: &request.caller,
-        password: request.password,
+        password: Some(request.password),
         code: request.code.as_ref(),
         request: Subject::MfaReset,
         target: Some(request.user_id),

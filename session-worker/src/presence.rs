@@ -12,7 +12,11 @@ use shared::{
         failed,
     },
     id::UserId,
-    message::{Caller, Origin},
+    message::{
+        Caller, Origin,
+        mfa::{CodeVerified, VerifyCode},
+        session::Method,
+    },
     refusal::{Code, Refusal},
     subject::Subject,
     trace,
@@ -29,7 +33,8 @@ use crate::{
 /// What somebody shows to prove that it is them.
 pub(crate) struct Shown<'a> {
     pub(crate) caller: &'a Caller,
-    pub(crate) password: SecretString,
+    /// Absent where the code alone is asked for.
+    pub(crate) password: Option<SecretString>,
     pub(crate) code: Option<&'a SecretString>,
     /// What they ask for.
     pub(crate) request: Subject,
@@ -45,6 +50,8 @@ pub(crate) struct Proven {
     pub(crate) known: Known,
     /// What they show is their own account.
     pub(crate) account: Own,
+    /// Which kind of code it was, where there is a second factor.
+    pub(crate) factor: Option<Method>,
 }
 
 impl Proven {
@@ -94,10 +101,12 @@ pub(crate) async fn prove(state: &State, shown: Shown<'_>) -> Result<Proven, Ref
     let place = state.later.place()?;
     let guess = throttle::begin(&state.pool, Account::new(&account.slug, &account.email)).await?;
     let hash = account.password_hash.clone();
-    match state.hashing.verify(shown.password.clone(), hash.clone()).await {
-        Ok(true) => {}
-        Ok(false) => return Err(wrong(state, place, &known, &shown, wrong_password())),
-        Err(refusal) => return Err(guess.not_looked_at(&state.pool, refusal).await),
+    if let Some(password) = &shown.password {
+        match state.hashing.verify(password.clone(), hash.clone()).await {
+            Ok(true) => {}
+            Ok(false) => return Err(wrong(state, place, &known, &shown, wrong_password())),
+            Err(refusal) => return Err(guess.not_looked_at(&state.pool, refusal).await),
+        }
     }
     let mut tx = state.pool.begin().await.map_err(failed)?;
     let known = if shown.enrolling {
@@ -106,22 +115,43 @@ pub(crate) async fn prove(state: &State, shown: Shown<'_>) -> Result<Proven, Ref
         caller::lock(&mut tx, caller, shown.target).await?
     };
     let account = own(&mut tx, known.user_id).await.map_err(failed)?;
-    if account.password_hash != hash {
+    if shown.password.is_some() && account.password_hash != hash {
         return Err(wrong(state, place, &known, &shown, wrong_password()));
     }
-    match (account.has_factor, shown.code) {
+    let factor = match (account.has_factor, shown.code) {
         (true, None) => return Err(fresh_code()),
         (true, Some(code)) => {
             let used =
                 factor::use_code(&mut tx, &state.keys, known.user_id, code.expose_secret()).await;
-            if let Err(refusal) = used {
-                return Err(wrong(state, place, &known, &shown, refusal));
+            match used {
+                Ok(method) => Some(method),
+                Err(refusal) => return Err(wrong(state, place, &known, &shown, refusal)),
             }
         }
-        (false, _) => {}
-    }
+        (false, _) => None,
+    };
     guess.take_back(&mut tx).await.map_err(failed)?;
-    Ok(Proven { tx, known, account })
+    Ok(Proven { tx, known, account, factor })
+}
+
+/// Uses a code up on behalf of another worker, for a request of the caller's that it holds.
+#[instrument(skip_all, name = "presence.verify-code", fields(grant.id = %request.grant_id))]
+pub(crate) async fn verify_code(
+    state: State,
+    request: VerifyCode,
+) -> Result<CodeVerified, Refusal> {
+    let shown = Shown {
+        caller: &request.caller,
+        password: None,
+        code: Some(&request.code),
+        request: Subject::MfaVerify,
+        target: None,
+        enrolling: false,
+    };
+    let proven = prove(&state, shown).await?;
+    let Some(method) = proven.factor else { return Err(factor::wrong_code()) };
+    proven.tx.commit().await.map_err(failed)?;
+    Ok(CodeVerified { method })
 }
 
 async fn look_up(tx: &mut Transaction, shown: &Shown<'_>) -> Result<Known, Refusal> {

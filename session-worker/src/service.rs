@@ -19,6 +19,7 @@ use crate::{
     location::Locations,
     mfa,
     password::{Hashing, rules::Blocklist},
+    presence,
     prune::prune,
     revocation::{Parts, Revocations},
     session::{
@@ -142,6 +143,7 @@ async fn serve(bus: &Bus, state: &State, context: &runtime::Context) -> anyhow::
     server.handle::<factor::GetPolicy, _, _, _>(state, mfa::policy::get).await?;
     server.handle::<factor::SetPolicy, _, _, _>(state, mfa::policy::set).await?;
     server.handle::<factor::Deadline, _, _, _>(state, mfa::policy::deadline).await?;
+    server.handle::<factor::VerifyCode, _, _, _>(state, presence::verify_code).await?;
     server.handle::<audit::ListAudit, _, _, _>(state, record::list).await?;
     Ok(server)
 }

@@ -6,7 +6,7 @@ use shared::{
         Transaction,
         audit::{self, Actor, Record},
         caller::Known,
-        failed, outbox,
+        failed, grants, outbox,
         revocation::Change,
     },
     id::{TenantId, UserId},
@@ -309,6 +309,7 @@ pub(crate) async fn change(state: State, request: ChangeUser) -> Result<ChangedU
             .execute(&mut *tx)
             .await
             .map_err(failed)?;
+        grants::end_all(&mut tx, user, &known, &request.caller.origin).await.map_err(failed)?;
     }
     if after.role != before.role {
         policy::note_scope(&mut tx, known.tenant_id, Some(user)).await.map_err(failed)?;

@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod caller;
+pub mod grants;
 pub mod outbox;
 pub mod revocation;
 

@@ -52,6 +52,10 @@ codes! {
     FreshMfaRequired = "fresh-mfa-required", 403, "A fresh code is required";
     /// The policy lets other roles ask.
     NotARequester = "not-a-requester", 403, "Your role may not request emergency access";
+    /// It is one's own: others decide about it.
+    SelfApproval = "self-approval", 403, "Others have to decide about this";
+    /// The use of an earlier grant was not reviewed in time.
+    ReviewOverdue = "review-overdue", 403, "An earlier use has to be reviewed first";
     /// There is no such object for the caller.
     NotFound = "not-found", 404, "Not found";
     /// The route exists, the method does not.
@@ -62,6 +66,10 @@ codes! {
     MfaRequiredByPolicy = "mfa-required-by-policy", 409, "The policy requires a second factor";
     /// It would leave the tenant without an admin.
     LastAdmin = "last-admin", 409, "The last admin stays";
+    /// Somebody decided about it already.
+    AlreadyDecided = "already-decided", 409, "It is decided already";
+    /// It is another request than the one that was seen.
+    RequestChanged = "request-changed", 409, "The request is another one than you saw";
     /// The grant has ended already.
     GrantEnded = "grant-ended", 409, "The grant has ended";
     /// The user has as many active grants as the policy allows.
@@ -80,6 +88,8 @@ codes! {
     PasswordTooWeak = "password-too-weak", 422, "The password is too weak";
     /// Too many failed attempts.
     TooManyAttempts = "too-many-attempts", 429, "Too many attempts";
+    /// It is too soon after the end of the last grant.
+    CoolingDown = "cooling-down", 429, "Too soon after the last grant";
     /// A fault of ours.
     Internal = "internal", 500, "Internal error";
     /// A component is out of reach.

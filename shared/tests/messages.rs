@@ -85,6 +85,15 @@ fn messages_of_version_1_are_frozen() {
     check_request::<grant::GetGrant>(&frozen, &mut seen);
     check_request::<grant::RevokeGrant>(&frozen, &mut seen);
     check_request::<grant::ExpireGrant>(&frozen, &mut seen);
+    check_request::<grant::ExtendGrant>(&frozen, &mut seen);
+    check_request::<grant::DecideGrant>(&frozen, &mut seen);
+    check_request::<grant::CancelGrant>(&frozen, &mut seen);
+    check_request::<grant::ReviewGrant>(&frozen, &mut seen);
+    check_request::<grant::GetEmergencyPolicy>(&frozen, &mut seen);
+    check_request::<grant::SetEmergencyPolicy>(&frozen, &mut seen);
+    check_request::<grant::WarnOfEnd>(&frozen, &mut seen);
+    check_request::<grant::RemindOfReview>(&frozen, &mut seen);
+    check_request::<mfa::VerifyCode>(&frozen, &mut seen);
     check::<Outcome<grant::ExpiredGrant>>(&frozen, "outcome ok", &mut seen);
     check::<Outcome<grant::ExpiredGrant>>(&frozen, "outcome refused", &mut seen);
     check::<Refusal>(&frozen, "refusal", &mut seen);

@@ -20,10 +20,10 @@ async fn a_second_after(world: &World, grant: &Value) -> anyhow::Result<()> {
     .await
 }
 
-/// How a grant is stored, how many timers are left, and how many grants are on record as expired.
+/// How a grant is stored, how many timers are left but that of its review, and how many grants are on record as expired.
 async fn official(pool: &PgPool, grant: &Value) -> Result<(String, i64, i64), sqlx::Error> {
     sqlx::query_as(
-        "SELECT state, (SELECT count(*) FROM timers WHERE subject_id = g.id),
+        "SELECT state, (SELECT count(*) FROM timers WHERE subject_id = g.id AND kind <> 'review-overdue'),
                 (SELECT count(*) FROM audit WHERE action = 'grant.expired' AND target = 'grant:' || g.id)
          FROM emergency_grants g WHERE id = $1::uuid",
     )

@@ -185,6 +185,8 @@ async fn the_same_request_twice_makes_one_grant() -> anyhow::Result<()> {
         duration_seconds: Some(600),
         role: None,
         ticket: None,
+        code: None,
+        bypass_approval: false,
     };
 
     // At the same time, and once more when all is over: as a bus that repeats messages may do it.

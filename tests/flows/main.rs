@@ -2,6 +2,7 @@
 
 mod accounts;
 mod bad_input;
+mod emergency;
 mod expiry;
 mod faults;
 mod grants;

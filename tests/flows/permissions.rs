@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::role::Role;
 use tests::{Answer, World};
 
@@ -33,6 +33,14 @@ enum Object {
     OwnPast,
     /// The colleague's grant, ended before.
     ColleaguesPast,
+    /// The stranger's grant, ended before.
+    StrangersPast,
+    /// The caller's request, which waits for approval.
+    OwnPending,
+    /// The colleague's request, which waits for approval.
+    ColleaguesPending,
+    /// The stranger's request, which waits for approval.
+    StrangersPending,
     /// The colleague's session, named as the caller's.
     ColleaguesAsOwn,
     /// The stranger's session, named as the colleague's.
@@ -58,6 +66,12 @@ enum Effect {
     Grants,
     /// The object, a grant, ends.
     EndsGrant,
+    /// The object, a request, becomes active.
+    Activates,
+    /// The object, a grant, is replaced by another one.
+    Extends,
+    /// The object, a request, ends in this state, and no right changes.
+    Moves(&'static str),
     /// The rights of many are looked at again.
     Revises,
 }
@@ -74,11 +88,12 @@ struct Row(&'static str, Object, Effect, [Cell; 7]);
 
 use Cell::{No, Ok as Yes};
 use Effect::{
-    EndsCaller, EndsGrant, EndsOther, EndsSession, EndsUser, Grants, Opens, Revises, Shows,
+    Activates, EndsCaller, EndsGrant, EndsOther, EndsSession, EndsUser, Extends, Grants, Moves,
+    Opens, Revises, Shows,
 };
 use Object::{
-    Colleagues, ColleaguesAsOwn, ColleaguesPast, Nobodys, Nothing, Own, OwnPast, Strangers,
-    StrangersAsColleagues,
+    Colleagues, ColleaguesAsOwn, ColleaguesPast, ColleaguesPending, Nobodys, Nothing, Own, OwnPast,
+    OwnPending, Strangers, StrangersAsColleagues, StrangersPast, StrangersPending,
 };
 
 const OKAY: Cell = Yes(200);
@@ -91,6 +106,8 @@ const NONE: Cell = No(404, "not-found");
 const BADC: Cell = No(401, "invalid-credentials");
 const OVER: Cell = No(409, "grant-ended");
 const SELF: Cell = No(409, "conflict");
+const MINE: Cell = No(403, "self-approval");
+const DONE: Cell = No(409, "already-decided");
 
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
@@ -193,6 +210,46 @@ const TABLE: &[Row] = &[
     Row("GET /v1/receipts/{revision}",                 Nobodys,               Shows("receipt"),       [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
     Row("GET /v1/edges",                               Nothing,               Shows("edges"),         [WHO_, WHO_, WHO_, DENY, OKAY, OKAY, OKAY]),
 
+    Row("GET /v1/emergency/grants/{id}",               OwnPending,            Shows("grant"),         [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("GET /v1/emergency/grants/{id}",               ColleaguesPending,     Shows("grant"),         [WHO_, WHO_, WHO_, NONE, OKAY, OKAY, OKAY]),
+    Row("GET /v1/emergency/grants/{id}",               StrangersPending,      Shows("grant"),         [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
+    Row("POST /v1/emergency/grants/{id}/revoke",       OwnPending,            EndsGrant,              [WHO_, WHO_, WHO_, SELF, SELF, SELF, SELF]),
+    Row("POST /v1/emergency/grants/{id}/revoke",       ColleaguesPending,     EndsGrant,              [WHO_, WHO_, WHO_, NONE, SELF, SELF, SELF]),
+    Row("POST /v1/emergency/grants/{id}/approve",      OwnPending,            Activates,              [WHO_, WHO_, WHO_, DENY, MINE, MINE, DENY]),
+    Row("POST /v1/emergency/grants/{id}/approve",      ColleaguesPending,     Activates,              [WHO_, WHO_, WHO_, DENY, OKAY, OKAY, DENY]),
+    Row("POST /v1/emergency/grants/{id}/approve",      Colleagues,            Activates,              [WHO_, WHO_, WHO_, DENY, DONE, DONE, DENY]),
+    Row("POST /v1/emergency/grants/{id}/approve",      ColleaguesPast,        Activates,              [WHO_, WHO_, WHO_, DENY, OVER, OVER, DENY]),
+    Row("POST /v1/emergency/grants/{id}/approve",      StrangersPending,      Activates,              [WHO_, WHO_, WHO_, DENY, NONE, NONE, DENY]),
+    Row("POST /v1/emergency/grants/{id}/approve",      Nobodys,               Activates,              [WHO_, WHO_, WHO_, DENY, NONE, NONE, DENY]),
+    Row("POST /v1/emergency/grants/{id}/deny",         OwnPending,            Moves("denied"),        [WHO_, WHO_, WHO_, DENY, MINE, MINE, DENY]),
+    Row("POST /v1/emergency/grants/{id}/deny",         ColleaguesPending,     Moves("denied"),        [WHO_, WHO_, WHO_, DENY, OKAY, OKAY, DENY]),
+    Row("POST /v1/emergency/grants/{id}/deny",         Colleagues,            Moves("denied"),        [WHO_, WHO_, WHO_, DENY, DONE, DONE, DENY]),
+    Row("POST /v1/emergency/grants/{id}/deny",         ColleaguesPast,        Moves("denied"),        [WHO_, WHO_, WHO_, DENY, OVER, OVER, DENY]),
+    Row("POST /v1/emergency/grants/{id}/deny",         StrangersPending,      Moves("denied"),        [WHO_, WHO_, WHO_, DENY, NONE, NONE, DENY]),
+    Row("POST /v1/emergency/grants/{id}/deny",         Nobodys,               Moves("denied"),        [WHO_, WHO_, WHO_, DENY, NONE, NONE, DENY]),
+    Row("POST /v1/emergency/grants/{id}/cancel",       OwnPending,            Moves("cancelled"),     [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("POST /v1/emergency/grants/{id}/cancel",       Own,                   Moves("cancelled"),     [WHO_, WHO_, WHO_, SELF, SELF, SELF, SELF]),
+    Row("POST /v1/emergency/grants/{id}/cancel",       OwnPast,               Moves("cancelled"),     [WHO_, WHO_, WHO_, OVER, OVER, OVER, OVER]),
+    Row("POST /v1/emergency/grants/{id}/cancel",       ColleaguesPending,     Moves("cancelled"),     [WHO_, WHO_, WHO_, NONE, DENY, DENY, DENY]),
+    Row("POST /v1/emergency/grants/{id}/cancel",       Colleagues,            Moves("cancelled"),     [WHO_, WHO_, WHO_, DENY, DENY, DENY, DENY]),
+    Row("POST /v1/emergency/grants/{id}/cancel",       StrangersPending,      Moves("cancelled"),     [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
+    Row("POST /v1/emergency/grants/{id}/cancel",       Nobodys,               Moves("cancelled"),     [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
+    Row("POST /v1/emergency/grants/{id}/extend",       Own,                   Extends,                [WHO_, WHO_, WHO_, MADE, MADE, MADE, MADE]),
+    Row("POST /v1/emergency/grants/{id}/extend",       OwnPast,               Extends,                [WHO_, WHO_, WHO_, OVER, OVER, OVER, OVER]),
+    Row("POST /v1/emergency/grants/{id}/extend",       OwnPending,            Extends,                [WHO_, WHO_, WHO_, SELF, SELF, SELF, SELF]),
+    Row("POST /v1/emergency/grants/{id}/extend",       Colleagues,            Extends,                [WHO_, WHO_, WHO_, DENY, DENY, DENY, DENY]),
+    Row("POST /v1/emergency/grants/{id}/extend",       ColleaguesPast,        Extends,                [WHO_, WHO_, WHO_, NONE, DENY, DENY, DENY]),
+    Row("POST /v1/emergency/grants/{id}/extend",       Strangers,             Extends,                [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
+    Row("POST /v1/emergency/grants/{id}/extend",       Nobodys,               Extends,                [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
+    Row("POST /v1/emergency/grants/{id}/review",       OwnPast,               Shows("grant"),         [WHO_, WHO_, WHO_, DENY, MINE, MINE, DENY]),
+    Row("POST /v1/emergency/grants/{id}/review",       ColleaguesPast,        Shows("grant"),         [WHO_, WHO_, WHO_, DENY, OKAY, OKAY, DENY]),
+    Row("POST /v1/emergency/grants/{id}/review",       Colleagues,            Shows("grant"),         [WHO_, WHO_, WHO_, DENY, SELF, SELF, DENY]),
+    Row("POST /v1/emergency/grants/{id}/review",       ColleaguesPending,     Shows("grant"),         [WHO_, WHO_, WHO_, DENY, SELF, SELF, DENY]),
+    Row("POST /v1/emergency/grants/{id}/review",       StrangersPast,         Shows("grant"),         [WHO_, WHO_, WHO_, DENY, NONE, NONE, DENY]),
+    Row("POST /v1/emergency/grants/{id}/review",       Nobodys,               Shows("grant"),         [WHO_, WHO_, WHO_, DENY, NONE, NONE, DENY]),
+    Row("GET /v1/emergency/policy",                    Nothing,               Shows("role"),          [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("PUT /v1/emergency/policy",                    Nothing,               Shows("policy"),        [WHO_, WHO_, WHO_, DENY, DENY, OKAY, DENY]),
+
     Row("GET /v1/audit",                               Nothing,               Shows("entries"),       [WHO_, WHO_, WHO_, DENY, OKAY, OKAY, OKAY]),
 ];
 
@@ -263,6 +320,13 @@ async fn play(
         }
         "POST /v1/users" => json!({"email": "new@matrix.test", "name": "New", "role": "admin"}),
         "PATCH /v1/users/{id}" => json!({"name": "Another name"}),
+        "POST /v1/emergency/grants/{id}/extend" => {
+            json!({"reason": "The payments need some more time", "duration_seconds": 600})
+        }
+        "POST /v1/emergency/grants/{id}/review" => {
+            json!({"note": "As it should be", "outcome": "justified"})
+        }
+        "PUT /v1/emergency/policy" => emergency_policy(),
         _ => json!({}),
     };
     let bodied = matches!(method, "POST" | "PUT" | "PATCH") || body != json!({});
@@ -302,6 +366,17 @@ async fn play(
         .then(|| format!("{text} on {object:?} by {caller:?}:\n    {complaint}")))
 }
 
+fn emergency_policy() -> Value {
+    json!({
+        "role": "manager", "applies_to": "session", "requesters": ["member"],
+        "max_duration_seconds": 600, "default_duration_seconds": 60, "approvals_needed": 1,
+        "approvers": ["admin"], "require_fresh_mfa": false, "min_reason_length": 1,
+        "ticket_pattern": null, "max_active_per_user": 1, "cooldown_seconds": 1,
+        "pending_timeout_seconds": 60, "review_within_hours": 1, "extensions_allowed": 0,
+        "bypass": {"allowed": true, "max_duration_seconds": 60},
+    })
+}
+
 fn shows(effect: Effect, answer: &Answer) -> bool {
     match effect {
         Shows(field) => {
@@ -312,7 +387,8 @@ fn shows(effect: Effect, answer: &Answer) -> bool {
         EndsOther | EndsUser => {
             answer.body["revoked"].as_u64().is_none_or(|n| n > 0) && enforced(answer)
         }
-        EndsSession | EndsGrant | Grants | Revises => enforced(answer),
+        EndsSession | EndsGrant | Grants | Activates | Extends | Revises => enforced(answer),
+        Moves(to) => answer.body["grant"]["state"] == to && answer.body["receipt"].is_null(),
     }
 }
 
@@ -351,9 +427,12 @@ async fn lists_show_no_more_than_one_may_see() -> anyhow::Result<()> {
         let elevation = stage.elevation.map(|id| GRANT.replace("{id}", &id.to_string()));
         let colleagues = stage.fill(GRANT, Colleagues);
         let active: BTreeSet<_> = elevation.into_iter().chain([colleagues]).collect();
-        let past = sees_past.then(|| stage.fill(GRANT, ColleaguesPast)).into_iter().collect();
+        let theirs_of = |object| sees_past.then(|| stage.fill(GRANT, object)).into_iter().collect();
+        let (past, pending) = (theirs_of(ColleaguesPast), theirs_of(ColleaguesPending));
         let own_past = BTreeSet::from([stage.fill(GRANT, OwnPast)]);
-        assert_eq!(listed("").await?, &(&active | &past) | &own_past, "{caller:?}");
+        let seen: BTreeSet<_> = &(&(&active | &past) | &pending) | &own_past;
+        assert_eq!(listed("").await?, seen, "{caller:?}");
+        assert_eq!(listed("state=pending").await?, pending, "{caller:?}");
         assert_eq!(listed("state=active").await?, active, "{caller:?}");
         assert_eq!(listed("state=revoked").await?, &past | &own_past, "{caller:?}");
         let user = |object| stage.fill("user={id}", object);
@@ -366,7 +445,6 @@ async fn lists_show_no_more_than_one_may_see() -> anyhow::Result<()> {
         // A cursor of another tenant opens nothing of it.
         let theirs = stage.fill(GRANT, Strangers);
         let cursor = theirs.rsplit('/').next().expect("an id");
-        let seen = &(&active | &past) | &own_past;
         assert!(listed(&format!("cursor={cursor}")).await?.is_subset(&seen), "{caller:?}");
     }
     world.end().await;

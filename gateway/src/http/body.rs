@@ -7,7 +7,11 @@ use axum::{
     extract::{FromRequest, Request},
 };
 use futures_util::StreamExt as _;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error as _},
+};
+use serde_json::Value;
 use shared::refusal::{Code, Refusal};
 use utoipa::ToSchema;
 
@@ -30,6 +34,31 @@ pub(super) struct Body<T>(pub(super) T);
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
+
+/// A value of a type that is read leniently where it travels on the bus: here, what is unknown is
+/// refused.
+pub(super) struct Exactly<T>(pub(super) T);
+
+impl<'de, T: DeserializeOwned + Serialize> Deserialize<'de> for Exactly<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let given = Value::deserialize(deserializer)?;
+        let value = T::deserialize(&given).map_err(D::Error::custom)?;
+        let known = serde_json::to_value(&value).map_err(D::Error::custom)?;
+        match unknown(&given, &known) {
+            Some(name) => Err(D::Error::custom(format_args!("unknown field `{name}`"))),
+            None => Ok(Self(value)),
+        }
+    }
+}
+
+/// A field of `given` that `known` has not, however deep.
+fn unknown(given: &Value, known: &Value) -> Option<String> {
+    let (Value::Object(given), Value::Object(known)) = (given, known) else { return None };
+    given.iter().find_map(|(name, value)| match known.get(name) {
+        Some(known) => unknown(value, known).map(|inner| format!("{name}.{inner}")),
+        None => Some(name.clone()),
+    })
+}
 
 impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Refused;
@@ -123,6 +152,33 @@ mod tests {
         }
         assert!(parse::<Asked>(b"{\"reason\": \"\xff\"}").is_err());
         refused(&format!("{{\"x\": {}", "[".repeat(60_000)));
+    }
+
+    #[test]
+    fn what_is_read_exactly_has_nothing_unknown_in_it() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Lenient {
+            seconds: u32,
+            inner: Option<Inner>,
+        }
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Inner {
+            reason: String,
+        }
+        let read = |body: &str| {
+            let read = parse::<Exactly<Lenient>>(body.as_bytes());
+            read.map(|Exactly(value)| value).map_err(|Refused(refusal)| refusal.detail)
+        };
+        assert_eq!(read(r#"{"seconds": 5}"#), Ok(Lenient { seconds: 5, inner: None }));
+        let whole = Lenient { seconds: 5, inner: Some(Inner { reason: "a".to_owned() }) };
+        assert_eq!(read(r#"{"seconds": 5, "inner": {"reason": "a"}}"#), Ok(whole));
+        for (body, name) in [
+            (r#"{"seconds": 5, "second": 5}"#, "unknown field `second`"),
+            (r#"{"seconds": 5, "inner": {"reason": "a", "x": 1}}"#, "unknown field `inner.x`"),
+            (r#"{"inner": null}"#, "missing field `seconds`"),
+        ] {
+            assert!(read(body).expect_err(body).contains(name), "{body}");
+        }
     }
 
     #[test]

@@ -151,10 +151,26 @@ impl Guess {
         self,
         ask: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<T, Refusal> {
+        self.judge_by(Code::InvalidCredentials, ask).await
+    }
+
+    /// [`Guess::judge`] for a request that may come with a code, where a wrong one counts as none.
+    pub(super) async fn judge_code<T>(
+        self,
+        shown: bool,
+        ask: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        if shown { self.judge_by(Code::FreshMfaRequired, ask).await } else { ask.await }
+    }
+
+    async fn judge_by<T>(
+        self,
+        wrong: Code,
+        ask: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
         let mut admitted = self.guesses.admit(self.address).await?;
         let answer = ask.await;
-        let wrong = |refusal: &Refusal| refusal.code == Code::InvalidCredentials;
-        admitted.counts = answer.as_ref().is_err_and(wrong);
+        admitted.counts = answer.as_ref().is_err_and(|refusal| refusal.code == wrong);
         answer
     }
 }

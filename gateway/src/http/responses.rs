@@ -67,13 +67,28 @@ problems! {
     }
     /// What a request for a grant may be refused with as well.
     Requesting {
-        "403": "Not permitted (`forbidden`), not by the policy (`not-a-requester`), from another site \
-                (`csrf`), or the session may only enrol a second factor (`enrollment-required`).",
-        "409": "As many active grants as the policy allows (`too-many-active`), or another conflict \
-                (`conflict`).",
+        "403": "Not permitted (`forbidden`), not by the policy (`not-a-requester`), an earlier use has to \
+                be reviewed first (`review-overdue`), a code is wanted, or the one that came does not \
+                count (`fresh-mfa-required`), from another site (`csrf`), or the session may only enrol \
+                a second factor (`enrollment-required`).",
+        "409": "As many grants as the policy allows (`too-many-active`), the one to be extended has ended \
+                (`grant-ended`), or another conflict (`conflict`).",
         "422": "The reason is missing (`reason-required`) or says too little (`reason-too-weak`), or \
                 the policy does not allow the duration (`duration-too-long`), or the ticket is not one \
                 (`ticket-invalid`).",
+        "429": "Too soon after the last grant (`cooling-down`), or too many wrong codes \
+                (`too-many-attempts`).",
+    }
+    /// What a decision about somebody's request or use may be refused with as well.
+    Deciding {
+        "403": "Not permitted, by role or policy (`forbidden`), one's own (`self-approval`), from \
+                another site (`csrf`), or the session may only enrol a second factor \
+                (`enrollment-required`).",
+        "409": "Decided already (`already-decided`), another request than the one that was seen \
+                (`request-changed`), ended already (`grant-ended`), the requester holds too many grants \
+                (`too-many-active`), or another conflict, such as a policy that has changed (`conflict`).",
+        "422": "A note is missing (`reason-required`), or no time is left that the policy allows \
+                (`duration-too-long`).",
     }
     /// What `/authorize` may refuse with.
     Authorizing {

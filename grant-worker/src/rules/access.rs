@@ -1,7 +1,11 @@
 //! Who may see a grant, and who may end it.
 
 use shared::{
-    database::caller::Known, id::UserId, message::grant::State, refusal::Refusal, role::Permission,
+    database::caller::Known,
+    id::UserId,
+    message::grant::{Grant, State},
+    refusal::{Code, Refusal},
+    role::Permission,
 };
 
 /// Whether the caller sees all grants of the tenant. Everybody else sees their own and those that
@@ -29,13 +33,25 @@ pub fn may_revoke(caller: &Known, grant: Option<(UserId, State)>) -> Result<(), 
     }
 }
 
+/// The grant, as of now, if it is the caller's own. Others learn of one that they see that it is not
+/// theirs (403), and of any other nothing (404).
+pub fn own(caller: &Known, grant: Option<Grant>) -> Result<Grant, Refusal> {
+    let grant = grant.ok_or_else(Refusal::not_found)?;
+    if grant.user.id == caller.user_id {
+        Ok(grant)
+    } else if grant.state == State::Active || sees_all(caller) {
+        Err(Refusal::new(Code::Forbidden, "This is somebody else's."))
+    } else {
+        Err(Refusal::not_found())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use shared::{
         clock::Timestamp,
         id::{GrantId, SessionId, TenantId},
         message::{grant::STATES, session::Elevation},
-        refusal::Code,
         role::{ROLES, Role},
     };
     use uuid::Uuid;

@@ -7,7 +7,7 @@ use shared::{
 };
 
 /// Tells these digests from any other SHA-256, and one encoding from the next.
-const CONTEXT: &[u8] = b"breakglass grant request 1";
+const CONTEXT: &[u8] = b"breakglass grant request 2";
 
 /// What a request asks for.
 #[derive(Debug, Clone, Copy)]
@@ -24,14 +24,18 @@ pub struct Asked<'a> {
     pub ticket: Option<&'a str>,
     /// For how long.
     pub duration_seconds: u32,
+    /// The grant that it is to replace.
+    pub extends: Option<GrantId>,
 }
 
 /// SHA-256 over the fields in order, each after its length in bytes (64 bits, big-endian). The
-/// ticket is preceded by 1, an absent one is the single byte 0.
+/// ticket, and the id of the grant to be replaced, are preceded by 1; absent they are the single byte 0.
 #[must_use]
 pub fn digest(asked: &Asked<'_>) -> [u8; 32] {
-    let ticket = asked.ticket.map_or_else(|| vec![0], |text| [&[1], text.as_bytes()].concat());
-    let fields: [&[u8]; 7] = [
+    let optional = |bytes: Option<&[u8]>| bytes.map_or(vec![0], |bytes| [&[1], bytes].concat());
+    let ticket = optional(asked.ticket.map(str::as_bytes));
+    let extends = optional(asked.extends.as_ref().map(|grant| &grant.0.as_bytes()[..]));
+    let fields: [&[u8]; 8] = [
         CONTEXT,
         asked.grant_id.0.as_bytes(),
         asked.user_id.0.as_bytes(),
@@ -39,6 +43,7 @@ pub fn digest(asked: &Asked<'_>) -> [u8; 32] {
         asked.reason.as_bytes(),
         &ticket,
         &asked.duration_seconds.to_be_bytes(),
+        &extends,
     ];
     let mut hash = Sha256::new();
     for field in fields {
@@ -62,6 +67,7 @@ mod tests {
             reason: "database is down",
             ticket: None,
             duration_seconds: 3600,
+            extends: None,
         }
     }
 
@@ -77,6 +83,7 @@ mod tests {
             Asked { ticket: Some("INC-1"), ..asked() },
             Asked { reason: "database is downINC", ticket: Some("-1"), ..asked() },
             Asked { duration_seconds: 3601, ..asked() },
+            Asked { extends: Some(GrantId(Uuid::from_u128(1))), ..asked() },
         ];
         let mut digests: Vec<_> = variants.iter().map(digest).collect();
         digests.sort_unstable();

@@ -1,8 +1,10 @@
 //! The state machine of a grant.
 
+use std::time::Duration;
+
 use shared::{
     clock::Timestamp,
-    message::grant::{Grant, State},
+    message::grant::{Grant, ReviewState, State},
     refusal::{Code, Refusal},
 };
 
@@ -46,7 +48,11 @@ pub fn transition(from: State, event: Event) -> Result<State, Refusal> {
             Code::Conflict,
             "The request is not active yet; it can be cancelled or denied.",
         )),
-        (State::Active, Event::Activate | Event::Deny | Event::Cancel) => {
+        (State::Active | State::Denied, Event::Activate | Event::Deny) => Err(Refusal::new(
+            Code::AlreadyDecided,
+            "The request is decided already; nothing was changed.",
+        )),
+        (State::Active, Event::Cancel) => {
             Err(Refusal::new(Code::Conflict, "The grant is active already; it can be revoked."))
         }
         (State::Denied | State::Cancelled | State::Revoked | State::Expired, _) => Err(ended()),
@@ -64,15 +70,37 @@ pub fn ended() -> Refusal {
 #[must_use]
 pub fn as_of(mut grant: Grant, now: Timestamp) -> Grant {
     grant.remaining_seconds = None;
-    if let (State::Active, Some(expires_at)) = (grant.state, grant.expires_at) {
-        if expires_at <= now {
+    let end = match grant.state {
+        State::Pending => grant.pending_until,
+        State::Active => grant.expires_at,
+        State::Denied | State::Cancelled | State::Revoked | State::Expired => None,
+    };
+    match end {
+        Some(end) if end <= now => {
             grant.state = State::Expired;
-            grant.ended_at = Some(expires_at);
-        } else {
-            grant.remaining_seconds = Some(whole_seconds(expires_at, now));
+            grant.ended_at = Some(end);
         }
+        Some(end) if grant.state == State::Active => {
+            grant.remaining_seconds = Some(whole_seconds(end, now));
+        }
+        _ => {}
+    }
+    if let Some(review) = grant.review.as_mut().filter(|review| review.state == ReviewState::Due)
+        && review.due_at <= now
+    {
+        review.state = ReviewState::Overdue;
     }
     grant
+}
+
+/// So long before its end the user of a grant is told of it.
+pub const WARNINGS: [Duration; 2] = [Duration::from_mins(10), Duration::from_mins(2)];
+
+/// Which of them is to be told so long before the end, if any is. One that comes too late for itself is
+/// left out in favour of the next.
+#[must_use]
+pub fn warn(left: Duration) -> Option<Duration> {
+    WARNINGS.into_iter().rev().find(|warning| left <= *warning)
 }
 
 /// From `now` until `end`, rounded up: zero means that it is over.
@@ -85,7 +113,7 @@ fn whole_seconds(end: Timestamp, now: Timestamp) -> u64 {
 mod tests {
     use shared::{
         id::{GrantId, UserId},
-        message::grant::{Person, STATES},
+        message::grant::{AppliesTo, Person, Review, STATES},
         role::Role,
     };
     use uuid::Uuid;
@@ -110,7 +138,11 @@ mod tests {
                 match (transition(from, event), expected) {
                     (Ok(to), Some((_, _, expected))) => assert_eq!(to, *expected),
                     (Err(refusal), None) => {
-                        let code = if is_final(from) { Code::GrantEnded } else { Code::Conflict };
+                        let code = match (from, event) {
+                            (Active | Denied, Activate | Deny) => Code::AlreadyDecided,
+                            _ if is_final(from) => Code::GrantEnded,
+                            _ => Code::Conflict,
+                        };
                         assert_eq!(refusal.code, code, "{event:?} in {from:?}");
                     }
                     (outcome, _) => panic!("{event:?} in {from:?}: {outcome:?}"),
@@ -148,6 +180,11 @@ mod tests {
             role: Role::Admin,
             reason: String::new(),
             ticket: None,
+            duration_seconds: 60,
+            applies_to: AppliesTo::User,
+            bypassed: false,
+            factor: None,
+            pending_until: None,
             requested_at: Timestamp::from_micros(0),
             activated_at: Some(Timestamp::from_micros(0)),
             expires_at,
@@ -173,6 +210,33 @@ mod tests {
         assert_eq!(state(9_999_999), (State::Active, Some(1), None));
         assert_eq!(state(10_000_000), (State::Expired, None, Some(end)));
         assert_eq!(state(99_000_000), (State::Expired, None, Some(end)));
+    }
+
+    #[test]
+    fn a_request_that_nobody_decided_in_time_is_shown_as_expired() {
+        let until = Timestamp::from_micros(10);
+        let waiting = Grant { pending_until: Some(until), ..grant(State::Pending, None) };
+        let at = |micros| as_of(waiting.clone(), Timestamp::from_micros(micros));
+        assert_eq!(at(9), waiting);
+        assert_eq!((at(10).state, at(10).ended_at), (State::Expired, Some(until)));
+    }
+
+    #[test]
+    fn a_review_is_overdue_by_the_clock() {
+        let due_at = Timestamp::from_micros(10);
+        let review =
+            Review { due_at, state: ReviewState::Due, reviewer: None, note: None, at: None };
+        let ended = Grant { review: Some(review), ..grant(State::Revoked, None) };
+        let at = |micros| as_of(ended.clone(), Timestamp::from_micros(micros)).review;
+        assert_eq!(at(9), ended.review);
+        assert_eq!(at(10).map(|review| review.state), Some(ReviewState::Overdue));
+    }
+
+    #[test]
+    fn a_warning_that_is_late_gives_way_to_the_next() {
+        let told = |seconds| warn(Duration::from_secs(seconds)).map(|left| left.as_secs() / 60);
+        assert_eq!((told(601), told(600), told(121)), (None, Some(10), Some(10)));
+        assert_eq!((told(120), told(0)), (Some(2), Some(2)));
     }
 
     #[test]

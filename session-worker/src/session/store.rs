@@ -48,7 +48,8 @@ pub(crate) async fn resolve(pool: &PgPool, token: &TokenHash) -> Result<Resolved
                                   'expires_at_micros', (extract(epoch FROM g.expires_at) * 1000000)::bigint)), '[]')
                        FROM emergency_grants g
                        WHERE g.user_id = s.user_id AND g.state = 'active'
-                         AND g.expires_at > clock_timestamp()) AS grants
+                         AND g.expires_at > clock_timestamp()
+                         AND (g.applies_to = 'user' OR g.session_id = s.id)) AS grants
                FROM sessions s JOIN users u ON u.id = s.user_id JOIN tenants t ON t.id = s.tenant_id
                JOIN mfa_standing m ON m.user_id = s.user_id
                WHERE s.token_hash = $1 AND s.ended_at IS NULL AND u.disabled_at IS NULL

@@ -8,10 +8,11 @@ use utoipa::ToSchema;
 
 use crate::{
     clock::Timestamp,
-    id::UserId,
+    id::{GrantId, UserId},
     message::{
         Caller, SHORT, WITH_PASSWORD, WITH_RECEIPT, expose, expose_some, requests,
-        revocation::Receipt, session::Session,
+        revocation::Receipt,
+        session::{Method, Session},
     },
     role::Role,
     token::TokenHash,
@@ -193,6 +194,25 @@ pub struct DeadlinePassed {
     pub enforced: bool,
 }
 
+/// A worker asks whether a code counts for a request of the caller's. It is used up by this.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VerifyCode {
+    /// Whose code.
+    pub caller: Caller,
+    /// A code of their authenticator app, or a backup code. Never logged.
+    #[serde(serialize_with = "expose")]
+    pub code: SecretString,
+    /// For which grant.
+    pub grant_id: GrantId,
+}
+
+/// The answer to [`VerifyCode`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeVerified {
+    /// What kind of code it was.
+    pub method: Method,
+}
+
 requests! {
     Enroll => Enrollment, MfaEnroll, WITH_PASSWORD;
     Confirm => Confirmed, MfaConfirm, WITH_RECEIPT;
@@ -202,4 +222,5 @@ requests! {
     GetPolicy => MfaPolicy, MfaPolicyGet, SHORT;
     SetPolicy => PolicySet, MfaPolicySet, WITH_RECEIPT;
     Deadline => DeadlinePassed, MfaDeadline, SHORT;
+    VerifyCode => CodeVerified, MfaVerify, SHORT;
 }

@@ -24,6 +24,8 @@ pub enum Cause {
     SessionDisplaced,
     /// A grant became active: the user's role rises.
     GrantActivated,
+    /// A grant took the place of another one.
+    GrantExtended,
     /// A grant was ended early.
     GrantRevoked,
     /// A grant came to its end.
@@ -54,6 +56,7 @@ impl Cause {
             Self::SessionsRevoked => "sessions-revoked",
             Self::SessionDisplaced => "session-displaced",
             Self::GrantActivated => "grant-activated",
+            Self::GrantExtended => "grant-extended",
             Self::GrantRevoked => "grant-revoked",
             Self::GrantExpired => "grant-expired",
             Self::PasswordChanged => "password-changed",

@@ -155,6 +155,11 @@ impl Elevation {
 
 /// How somebody proved who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[cfg_attr(
+    feature = "database",
+    derive(sqlx::Type),
+    sqlx(type_name = "text", rename_all = "kebab-case")
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// A password.

@@ -43,13 +43,13 @@ pub(super) const CALLERS: [Caller; 7] = [
     Caller::Elevated,
 ];
 
-/// Somebody with two sessions and, where the route is about grants, a past and an active grant.
+/// Somebody with two sessions and, where the route is about grants, a past, an active and a pending one.
 struct Person {
     tenant: TenantId,
     id: UserId,
     sessions: [SessionId; 2],
     clients: [Client; 2],
-    grants: Vec<Uuid>,
+    grants: BTreeMap<&'static str, Uuid>,
 }
 
 /// Everybody's password.
@@ -99,9 +99,14 @@ impl Stage {
             Caller::Admin => Role::Admin,
             _ => Role::Member,
         };
-        let grants = if path.contains("/grants/") { &["past", "active"][..] } else { &[] };
+        let grants =
+            if path.contains("/grants/") { &["past", "active", "pending"][..] } else { &[] };
         // An active grant of one's own elevates: only who is about to lose it has one.
-        let own = if object == Object::Own { grants } else { &grants[..grants.len() / 2] };
+        let own: &[_] = match object {
+            Object::Own if !grants.is_empty() => &["past", "active"],
+            Object::OwnPending => &["past", "pending"],
+            _ => &grants[..grants.len().min(1)],
+        };
         let me = Person::new(world, ours, role, own).await?;
         let colleague = Person::new(world, ours, Role::Member, grants).await?;
         let stranger = Person::new(world, theirs, Role::Member, grants).await?;
@@ -128,9 +133,13 @@ impl Stage {
         let (me, colleague, stranger) = (&self.me, &self.colleague, &self.stranger);
         let (user, session) = match object {
             Object::Nothing => return path.to_owned(),
-            Object::Own | Object::OwnPast => (me.id, me.sessions[1]),
-            Object::Colleagues | Object::ColleaguesPast => (colleague.id, colleague.sessions[0]),
-            Object::Strangers => (stranger.id, stranger.sessions[0]),
+            Object::Own | Object::OwnPast | Object::OwnPending => (me.id, me.sessions[1]),
+            Object::Colleagues | Object::ColleaguesPast | Object::ColleaguesPending => {
+                (colleague.id, colleague.sessions[0])
+            }
+            Object::Strangers | Object::StrangersPast | Object::StrangersPending => {
+                (stranger.id, stranger.sessions[0])
+            }
             Object::ColleaguesAsOwn => (me.id, colleague.sessions[0]),
             Object::StrangersAsColleagues => (colleague.id, stranger.sessions[0]),
             Object::Nobodys => {
@@ -149,15 +158,19 @@ impl Stage {
     }
 
     fn grant(&self, object: Object) -> Uuid {
-        let (person, active) = match object {
-            Object::Own => (&self.me, 1),
-            Object::OwnPast => (&self.me, 0),
-            Object::Colleagues => (&self.colleague, 1),
-            Object::ColleaguesPast => (&self.colleague, 0),
-            Object::Strangers => (&self.stranger, 1),
+        let (person, which) = match object {
+            Object::Own => (&self.me, "active"),
+            Object::OwnPast => (&self.me, "past"),
+            Object::OwnPending => (&self.me, "pending"),
+            Object::Colleagues => (&self.colleague, "active"),
+            Object::ColleaguesPast => (&self.colleague, "past"),
+            Object::ColleaguesPending => (&self.colleague, "pending"),
+            Object::Strangers => (&self.stranger, "active"),
+            Object::StrangersPast => (&self.stranger, "past"),
+            Object::StrangersPending => (&self.stranger, "pending"),
             other => unreachable!("{other:?} is no grant"),
         };
-        person.grants[active]
+        person.grants[which]
     }
 
     /// A client with the token of a sign-in.
@@ -190,10 +203,10 @@ impl Stage {
             *active.entry(UserId(*user)).or_default() += usize::from(state == "active");
         }
         let people = [&self.me, &self.colleague, &self.stranger];
-        let known = people.map(|person| person.grants.as_slice()).concat();
+        let known: Vec<_> = people.iter().flat_map(|person| person.grants.values()).collect();
         let grants = rows
             .into_iter()
-            .filter(|row| known.contains(&row.0))
+            .filter(|row| known.contains(&&row.0))
             .map(|row| (row.0, row.2))
             .collect();
         let (revocations, opened) = sqlx::query_as(
@@ -228,6 +241,17 @@ impl Stage {
                 let owner = if object == Object::Own { self.me.id } else { self.colleague.id };
                 *state.active.entry(owner).or_default() -= 1;
             }
+            (Effect::Activates, Object::ColleaguesPending) => {
+                state.grants.insert(self.grant(object), "active".to_owned());
+                *state.active.entry(self.colleague.id).or_default() += 1;
+            }
+            (Effect::Extends, Object::Own) => {
+                state.grants.insert(self.grant(object), "revoked".to_owned());
+            }
+            (Effect::Moves(to), _) => {
+                state.grants.insert(self.grant(object), to.to_owned());
+                return state;
+            }
             other => unreachable!("nobody is allowed {other:?}"),
         }
         state.revocations += 1;
@@ -253,7 +277,7 @@ impl Person {
         world: &World,
         tenant: TenantId,
         role: Role,
-        wanted: &[&str],
+        wanted: &[&'static str],
     ) -> anyhow::Result<Self> {
         let id = UserId::new(SystemClock.wall());
         sqlx::query(
@@ -268,17 +292,27 @@ impl Person {
         .await?;
         let (first, client) = session(world, tenant, id).await?;
         let (second, other) = session(world, tenant, id).await?;
-        let mut grants = Vec::new();
-        for which in wanted {
+        let mut grants = BTreeMap::new();
+        for which in wanted.iter().copied() {
+            let approvals_needed = i32::from(which == "pending");
+            sqlx::query("UPDATE emergency_policies SET approvals_needed = $2 WHERE tenant_id = $1")
+                .bind(tenant.0)
+                .bind(approvals_needed)
+                .execute(&world.pool)
+                .await?;
             let granted =
                 client.request_grant(&format!("Payments are stuck: {which}"), 3_600).await?;
             let grant = uuid(&granted["grant"]["id"])?;
-            grants.push(grant);
-            if *which == "past" {
+            grants.insert(which, grant);
+            if which == "past" {
                 let revoke = format!("/v1/emergency/grants/{grant}/revoke");
                 client.post(&revoke, json!({})).await?.expect(200);
             }
         }
+        sqlx::query("UPDATE emergency_policies SET approvals_needed = 0 WHERE tenant_id = $1")
+            .bind(tenant.0)
+            .execute(&world.pool)
+            .await?;
         Ok(Self { tenant, id, sessions: [first, second], clients: [client, other], grants })
     }
 }
@@ -290,10 +324,10 @@ async fn tenant(world: &World, slug: &str) -> anyhow::Result<TenantId> {
         .bind(slug)
         .execute(&world.pool)
         .await?;
-    sqlx::query("INSERT INTO mfa_policies (tenant_id) VALUES ($1)")
-        .bind(id.0)
-        .execute(&world.pool)
-        .await?;
+    for policies in ["mfa_policies", "emergency_policies"] {
+        let insert = format!("INSERT INTO {policies} (tenant_id) VALUES ($1)");
+        sqlx::query(sqlx::AssertSqlSafe(insert)).bind(id.0).execute(&world.pool).await?;
+    }
     Ok(id)
 }
 
