@@ -1,104 +1,55 @@
 //! One file for each command, or for a few that belong together.
 
+mod code;
+mod decide;
+mod edges;
+mod end;
+mod look;
+mod mfa;
+mod policy;
+mod request;
+mod review;
+mod sessions;
 mod sign_in;
+mod watch;
 mod whoami;
 
-use secrecy::SecretString;
-
 use crate::{
-    api::Api,
-    args::{Command, Global},
-    environment::Environment,
+    args::{Cli, Command},
+    context::Context,
     failure::{Exit, Failure},
-    profile::{Profile, Profiles},
-    server::Server,
-    terminal::Terminal,
 };
 
-/// What every command needs.
-#[derive(Debug)]
-pub(crate) struct Context {
-    pub(crate) global: Global,
-    pub(crate) terminal: Terminal,
-    pub(crate) profiles: Profiles,
-    /// From the environment; nothing of the profile is used then.
-    token: Option<SecretString>,
-}
-
-impl Context {
-    pub(crate) fn new(global: Global, environment: Environment) -> Result<Self, Failure> {
-        if environment.token.is_some() && global.server.is_empty() {
-            return Err(Failure::usage(
-                "BREAKGLASS_TOKEN is set: say with BREAKGLASS_SERVER, or --server, where it belongs.",
-            ));
-        }
-        Ok(Self {
-            global,
-            terminal: Terminal::new(&environment),
-            profiles: Profiles::new(environment.config),
-            token: environment.token,
-        })
-    }
-
-    /// The way to the server, as whoever is signed in.
-    pub(crate) fn api(&self) -> Result<Api, Failure> {
-        if let Some(token) = &self.token {
-            return self.api_at(self.global.server.clone(), Some(token.clone()));
-        }
-        let profile = self.profile()?.filter(|profile| profile.token.is_some());
-        let Some(profile) = profile else {
-            return Err(Failure::NotSignedIn(
-                "You are not signed in.\nbreakglass sign-in".to_owned(),
-            ));
-        };
-        let known = servers(&profile)?;
-        let asked = &self.global.server;
-        if let Some(other) = asked.iter().find(|server| !known.contains(server)) {
-            // Whoever can make us ask another server must not get the token by that.
-            return Err(Failure::NotSignedIn(format!(
-                "You are signed in at {}, not at {other}.\nbreakglass sign-in --server {other}",
-                known.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-            )));
-        }
-        let servers = if asked.is_empty() { known } else { asked.clone() };
-        self.api_at(servers, profile.token)
-    }
-
-    pub(crate) fn api_at(
-        &self,
-        servers: Vec<Server>,
-        token: Option<SecretString>,
-    ) -> Result<Api, Failure> {
-        Api::new(servers, token, self.global.allow_http)
-    }
-
-    pub(crate) fn profile(&self) -> Result<Option<Profile>, Failure> {
-        self.profiles.load(&self.global.profile)
-    }
-
-    /// Refuses to change the profile while a token of the environment stands before it.
-    pub(crate) fn without_token_of_environment(&self) -> Result<(), Failure> {
-        match self.token {
-            Some(_) => Err(Failure::usage(
-                "BREAKGLASS_TOKEN is set, and would be used all the same. Unset it first.",
-            )),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Where a profile signs in.
-pub(crate) fn servers(profile: &Profile) -> Result<Vec<Server>, Failure> {
-    let parsed: Result<Vec<_>, _> = profile.servers.iter().map(|server| server.parse()).collect();
-    parsed
-        .map_err(|error| Failure::other(format!("The profile is damaged: {error}. Sign in again.")))
-}
-
 /// Does what was asked for.
-pub(crate) fn run(context: &mut Context, command: Command) -> Result<Exit, Failure> {
+pub(crate) fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::SignIn(how) => sign_in::sign_in(context, how),
         Command::SignOut(how) => sign_in::sign_out(context, &how),
         Command::Whoami => whoami::whoami(context),
+        Command::Request(what) => request::request(context, what),
+        Command::Extend(what) => request::extend(context, what),
+        Command::Revoke(which) => end::revoke(context, &which),
+        Command::Cancel(which) => end::cancel(context, &which),
+        Command::List(which) => look::list(context, &which),
+        Command::Show(which) => look::show(context, &which),
+        Command::Watch(how) => watch::watch(context, &how),
+        Command::Approve(which) => decide::approve(context, &which),
+        Command::Deny(which) => decide::deny(context, &which),
+        Command::Review(what) => review::review(context, what),
+        Command::Evidence(which) => review::evidence(context, &which),
+        Command::Policy => policy::policy(context),
+        Command::Sessions(what) => sessions::sessions(context, what),
+        Command::Mfa(what) => mfa::mfa(context, &what),
+        Command::Edges => edges::edges(context),
+        Command::Receipt(which) => edges::receipt(context, &which),
+        Command::Completions { shell } => completions(shell),
     }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    let mut command = <Cli as clap::CommandFactory>::command();
+    clap_complete::generate(shell, &mut command, "breakglass", &mut script);
+    crate::terminal::print(&String::from_utf8_lossy(&script))?;
+    Ok(Exit::Done)
 }

@@ -54,8 +54,6 @@ pub(crate) enum Failure {
     Unreachable(String),
     /// The command makes no sense.
     Usage(String),
-    /// It is not in effect, and we waited long enough.
-    NotYet(String),
     /// Whatever else; says what to do.
     Other(String),
     /// Nobody reads what is printed.
@@ -101,7 +99,6 @@ impl Failure {
             Self::NotSignedIn(_) => Exit::NotSignedIn,
             Self::Unreachable(_) => Exit::Unreachable,
             Self::Usage(_) => Exit::Usage,
-            Self::NotYet(_) => Exit::NotYet,
             Self::Other(_) | Self::Unheard(_) => Exit::Refused,
         }
     }
@@ -123,7 +120,6 @@ impl Failure {
             Self::NotSignedIn(what)
             | Self::Unreachable(what)
             | Self::Usage(what)
-            | Self::NotYet(what)
             | Self::Other(what) => terminal::note(what),
         }
         self.exit()
@@ -163,9 +159,6 @@ impl Problem {
             }
             "review-overdue" => "See what is open: breakglass list --user me --all",
             "request-changed" => "Look at it again and decide anew.",
-            "not-found" => {
-                "Perhaps it is somebody else's, or was never there. See: breakglass list --all"
-            }
             "edge-fenced" => "Name further servers, to be tried in turn: --server URL --server URL",
             _ => return self.retry_after.map(again),
         };

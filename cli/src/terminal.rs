@@ -21,6 +21,7 @@ pub(crate) struct Terminal {
     /// The same for stderr.
     pub(crate) live_notes: bool,
     colour: bool,
+    no_color: bool,
 }
 
 /// How something stands out.
@@ -43,7 +44,13 @@ impl Terminal {
             live,
             live_notes: io::stderr().is_terminal() && capable,
             colour: live && !environment.no_color,
+            no_color: environment.no_color,
         }
+    }
+
+    /// The same for what goes to stderr.
+    pub(crate) fn for_notes(self) -> Self {
+        Self { colour: self.live_notes && !self.no_color, ..self }
     }
 
     /// Text that stands out, where there are colours. What it says must be clear without.
@@ -71,6 +78,13 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
+/// Draws on the terminal, as it is.
+pub(crate) fn draw(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
 /// Prints a server's answer.
 pub(crate) fn print_json(answer: &Value) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(answer).map_err(io::Error::from)?;
@@ -80,6 +94,55 @@ pub(crate) fn print_json(answer: &Value) -> Result<(), Failure> {
 /// Says something besides, on stderr. Whether anybody listens does not matter.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// The columns of the terminal that stdout is.
+pub(crate) fn width() -> Option<usize> {
+    size().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+/// Its rows.
+pub(crate) fn height() -> Option<usize> {
+    size().map(|size| usize::from(size.ws_row)).filter(|rows| *rows > 0)
+}
+
+fn size() -> Option<rustix::termios::Winsize> {
+    rustix::termios::tcgetwinsize(io::stdout()).ok()
+}
+
+/// One line on stderr that is written over while something is waited for. Where that cannot be done, what
+/// is said first is said once.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    live: bool,
+    shown: bool,
+}
+
+impl Progress {
+    pub(crate) fn new(terminal: Terminal) -> Self {
+        Self { live: terminal.live_notes, shown: false }
+    }
+
+    /// Says how far it is. Shorter than the terminal is wide, or it would not be written over.
+    pub(crate) fn say(&mut self, text: &str) {
+        if self.live {
+            let columns =
+                rustix::termios::tcgetwinsize(io::stderr()).map_or(80, |size| size.ws_col);
+            let text = crate::table::cut(text, usize::from(columns.max(20)) - 1);
+            let _ = write!(io::stderr().lock(), "\r\x1b[K{text}");
+        } else if !self.shown {
+            note(text);
+        }
+        self.shown = true;
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.live && self.shown {
+            let _ = write!(io::stderr().lock(), "\r\x1b[K");
+        }
+    }
 }
 
 /// Asks for a line. An empty one means what is suggested.

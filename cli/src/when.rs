@@ -1,10 +1,48 @@
 //! Times and durations, as people say them.
 
+use std::time::{Duration, Instant};
+
 use jiff::{SignedDuration, Timestamp, Zoned, tz::TimeZone};
 
 /// This machine's clock. What it decides is only how a time is worded.
 pub(crate) fn now() -> Timestamp {
     Timestamp::now()
+}
+
+/// Until when something is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline(Instant);
+
+impl Deadline {
+    pub(crate) fn after(patience: Duration) -> Self {
+        Self(instant() + patience)
+    }
+
+    pub(crate) fn is_over(self) -> bool {
+        instant() >= self.0
+    }
+}
+
+/// How long ago something was.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Since(Instant);
+
+impl Since {
+    pub(crate) fn now() -> Self {
+        Self(instant())
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        instant().duration_since(self.0)
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only how long somebody waits at a terminal hangs on it"
+)]
+fn instant() -> Instant {
+    Instant::now()
 }
 
 /// The two largest units: `45 s`, `29 min 58 s`, `1 h 30 min`, `4 d 3 h`.
@@ -23,9 +61,12 @@ pub(crate) fn duration(seconds: u64) -> String {
 
 /// How far a time is off: `in 29 min 58 s`, `3 h ago`.
 pub(crate) fn relative(time: Timestamp, now: Timestamp) -> String {
-    let seconds = time.duration_since(now).as_secs();
+    let difference = time.duration_since(now);
+    // What is left is rounded up, as servers do.
+    let begun = difference.subsec_nanos() > 0;
+    let seconds = difference.as_secs() + i64::from(begun);
     match seconds {
-        0 => "now".to_owned(),
+        0 => "just now".to_owned(),
         1.. => format!("in {}", duration(seconds.unsigned_abs())),
         _ => format!("{} ago", duration(coarse(seconds.unsigned_abs()))),
     }
@@ -120,6 +161,8 @@ mod tests {
         assert_eq!(in_zone(time("2027-01-02T01:00:00Z"), now, &zone), "2 Jan 2027 03:00");
         assert_eq!(relative(time("2026-11-22T22:00:00Z"), now), "in 30 min");
         assert_eq!(relative(time("2026-11-22T21:27:45Z"), now), "2 min ago");
-        assert_eq!(relative(now, now), "now");
+        assert_eq!(relative(now, now), "just now");
+        assert_eq!(relative(time("2026-11-22T21:30:29.2Z"), now), "in 30 s");
+        assert_eq!(relative(time("2026-11-22T21:29:59.5Z"), now), "just now");
     }
 }

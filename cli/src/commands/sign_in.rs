@@ -3,10 +3,10 @@
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use super::{Context, servers, whoami};
 use crate::{
     api::{Answer, Api},
     args,
+    context::{Context, servers},
     failure::{Exit, Failure},
     message::{Me, SignedIn},
     profile::Profile,
@@ -24,8 +24,11 @@ pub(super) fn sign_in(context: &Context, how: args::SignIn) -> Result<Exit, Fail
     let before = context.profile().ok().flatten().unwrap_or_default();
     let servers = servers_to_ask(context, &before)?;
     let mut api = context.api_at(servers.clone(), None)?;
-    let tenant = given(context, "--tenant", "Organisation", how.tenant, &before.tenant)?;
-    let email = given(context, "--email", "Email", how.email, &before.email)?;
+    let asked = |option, question, given: Option<String>, before| {
+        given.map_or_else(|| context.ask(option, question, before), Ok)
+    };
+    let tenant = asked("--tenant", "Organisation", how.tenant, &before.tenant)?;
+    let email = asked("--email", "Email", how.email, &before.email)?;
     let password = if how.password_stdin {
         terminal::read_secret()?
     } else if context.terminal.interactive {
@@ -77,25 +80,6 @@ fn servers_to_ask(context: &Context, before: &Profile) -> Result<Vec<Server>, Fa
     Ok(vec![server.parse().map_err(|error| Failure::usage(format!("{error}")))?])
 }
 
-/// What was given, or is answered when asked for, or was used last time.
-fn given(
-    context: &Context,
-    option: &str,
-    question: &str,
-    value: Option<String>,
-    before: &str,
-) -> Result<String, Failure> {
-    let value = match value {
-        Some(value) => value,
-        None if context.terminal.interactive => terminal::ask(question, before)?,
-        None => before.to_owned(),
-    };
-    if value.is_empty() {
-        return Err(Failure::usage(format!("{option} is missing.")));
-    }
-    Ok(value)
-}
-
 /// Asks for the code until it is right, or the challenge has no tries left.
 fn second_step(
     context: &Context,
@@ -136,6 +120,13 @@ fn take_token(answer: &mut Answer) -> Result<SecretString, Failure> {
     }
 }
 
+/// Goes on under the token that an answer brought.
+pub(super) fn keep_token(context: &Context, answer: &mut Answer) -> Result<(), Failure> {
+    let mut profile = context.profile()?.unwrap_or_default();
+    profile.token = Some(take_token(answer)?);
+    context.profiles.save(&context.global.profile, &profile)
+}
+
 /// Ends the session that the new one replaces. If that cannot be done, it ends by itself.
 fn end_quietly(context: &Context, before: Profile) {
     if before.token.is_none() {
@@ -150,22 +141,23 @@ fn welcome(context: &Context, api: &Api, me: &Me, limited: bool) -> String {
     let mut lines = vec![format!(
         "{} as {} ({}) in {}.",
         terminal.paint(Style::Good, "Signed in"),
-        whoami::person(&me.user.name, &me.user.email),
-        crate::harmless::line(&me.user.role),
-        crate::harmless::line(&me.tenant.name),
+        me.user,
+        me.user.role,
+        me.tenant.name,
     )];
     if limited {
         lines.push(terminal.paint(
             Style::Warning,
             "Your organisation requires two-factor sign-in, and the time to do without is over.\n\
-             Until you set it up, this session can do nothing else.",
+             Until you set it up, this session can do nothing else: breakglass mfa set-up",
         ));
     } else if let (false, true, Some(end)) = (me.mfa.enabled, me.mfa.required, me.mfa.grace_ends_at)
     {
         lines.push(terminal.paint(
             Style::Warning,
             &format!(
-                "Your organisation requires two-factor sign-in. You can do without until {}.",
+                "Your organisation requires two-factor sign-in. You can do without until {}.\n\
+                 Set it up: breakglass mfa set-up",
                 when::both(end, api.now())
             ),
         ));
