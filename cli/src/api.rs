@@ -25,6 +25,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(30);
 /// No answer is nearly as large, in bytes.
 const LARGEST: u64 = 16 * 1024 * 1024;
+/// What to say where nobody knows whether a change was made.
+const PERHAPS: &str = "It may have happened all the same: look before you try again.";
 /// Clocks that differ by less show the same times.
 const SAME_CLOCK: SignedDuration = SignedDuration::from_secs(2);
 
@@ -135,15 +137,12 @@ impl Api {
                     }
                 },
                 Err(error) => {
-                    let unasked = was_not_asked(&error);
                     unreachable.push(format!("{server} {}.", describe(&error)));
-                    if is_distrust(&error) || !(unasked || method.is_safe()) {
-                        if !unasked {
-                            unreachable.push(
-                                "It may have happened all the same: look before you try again."
-                                    .to_owned(),
-                            );
-                        }
+                    if is_distrust(&error) {
+                        break;
+                    }
+                    if !(method.is_safe() || was_not_asked(&error)) {
+                        unreachable.push(PERHAPS.to_owned());
                         break;
                     }
                 }
@@ -197,8 +196,7 @@ impl Api {
         let read = response.body_mut().with_config().limit(LARGEST).read_to_vec();
         let bytes = read.map_err(|error| {
             Failure::Unreachable(format!(
-                "{server} broke off its answer: {}.\nIt may have happened all the same: look before \
-                 you try again.",
+                "{server} broke off its answer, it {}.\n{PERHAPS}",
                 describe(&error)
             ))
         })?;
@@ -259,17 +257,18 @@ fn was_not_asked(error: &ureq::Error) -> bool {
                     | NetworkUnreachable
             )
         }
-        _ => is_distrust(error),
+        _ => false,
     }
 }
 
-/// Whether somebody answered who could not show who they are.
+/// Whether somebody answered who could not show who they are. That is found out before anything is sent.
 fn is_distrust(error: &ureq::Error) -> bool {
-    match error {
-        ureq::Error::Rustls(_) | ureq::Error::Tls(_) => true,
-        ureq::Error::Io(error) => error.kind() == io::ErrorKind::InvalidData,
-        _ => false,
-    }
+    let error = match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref().and_then(|error| error.downcast_ref()),
+        _ => None,
+    };
+    matches!(error, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// What a server did instead of answering.

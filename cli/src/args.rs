@@ -104,7 +104,7 @@ pub(crate) enum Command {
 /// How to sign in. What is missing is asked for.
 #[derive(Debug, Args)]
 pub(crate) struct SignIn {
-    /// Your organisation's short name
+    /// Your organisation's short name, the tenant
     #[arg(long, short)]
     pub(crate) tenant: Option<String>,
     /// Your address

@@ -151,9 +151,8 @@ pub(crate) fn ask(question: &str, suggested: &str) -> Result<String, Failure> {
         "" => String::new(),
         suggested => format!(" [{}]", harmless::line(suggested)),
     };
-    let mut err = io::stderr().lock();
-    write!(err, "{question}{hint}: ")?;
-    err.flush()?;
+    // At once, so that nothing that is typed meanwhile comes between.
+    io::stderr().write_all(format!("{question}{hint}: ").as_bytes())?;
     let mut line = String::new();
     if io::stdin().lock().read_line(&mut line)? == 0 {
         note("");

@@ -27,7 +27,7 @@ pub(super) fn sign_in(context: &Context, how: args::SignIn) -> Result<Exit, Fail
     let asked = |option, question, given: Option<String>, before| {
         given.map_or_else(|| context.ask(option, question, before), Ok)
     };
-    let tenant = asked("--tenant", "Organisation", how.tenant, &before.tenant)?;
+    let tenant = asked("--tenant", "Tenant", how.tenant, &before.tenant)?;
     let email = asked("--email", "Email", how.email, &before.email)?;
     let password = if how.password_stdin {
         terminal::read_secret()?

@@ -200,7 +200,7 @@ impl View {
             now: None,
             trouble: None,
             drawn: 0,
-            size: (None, None),
+            size: (terminal::width(), terminal::height()),
         }
     }
 

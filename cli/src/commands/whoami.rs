@@ -35,7 +35,7 @@ pub(super) fn whoami(context: &Context) -> Result<Exit, Failure> {
     };
     let words = fields(&[
         ("You", me.user.to_string()),
-        ("Organisation", format!("{} ({})", me.tenant.name, me.tenant.slug)),
+        ("Tenant", format!("{} ({})", me.tenant.name, me.tenant.slug)),
         ("Role", me.user.role.to_string()),
         ("Elevation", elevation),
         ("May", me.permissions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
