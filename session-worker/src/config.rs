@@ -40,6 +40,13 @@ pub struct Config {
     /// seals first. `session-worker operator new-key` makes a line.
     #[arg(long, env = "BREAKGLASS_SECRET_KEYS")]
     pub secret_keys: PathBuf,
+    /// File with the key that signs the audit record. `session-worker operator new-audit-key` makes one,
+    /// `audit-public-key` says what verifies it.
+    #[arg(long, env = "BREAKGLASS_AUDIT_KEY")]
+    pub audit_key: PathBuf,
+    /// How long an entry of the audit record waits for a signed head at most, in seconds.
+    #[arg(long, env = "BREAKGLASS_AUDIT_HEAD_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub audit_head_seconds: u32,
     /// File with passwords that may not be set, one a line, besides the list that is built in.
     #[arg(long, env = "BREAKGLASS_PASSWORD_BLOCKLIST")]
     pub password_blocklist: Option<PathBuf>,
@@ -66,6 +73,12 @@ impl Config {
     #[must_use]
     pub fn lease(&self) -> Duration {
         Duration::from_millis(u64::from(self.lease_ms))
+    }
+
+    /// How long an entry of the audit record waits for a signed head at most.
+    #[must_use]
+    pub fn audit_head_every(&self) -> Duration {
+        Duration::from_secs(u64::from(self.audit_head_seconds))
     }
 
     /// What a fence waits beyond it.

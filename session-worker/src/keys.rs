@@ -3,6 +3,8 @@
 //! XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha) with a random nonce before the text, bound to the
 //! user, so that one user's secret cannot be put in another's row.
 
+pub mod audit;
+
 use std::{collections::HashSet, fmt, fs, path::Path, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};

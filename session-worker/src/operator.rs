@@ -23,7 +23,7 @@ use shared::{
 use sqlx::PgPool;
 
 use crate::{
-    keys::{KeysError, OpenError},
+    keys::{KeysError, OpenError, audit::AuditKeyError},
     mfa::factor,
     password::{self, Unhashable},
     session::store,
@@ -70,6 +70,9 @@ pub enum OperatorError {
     /// The key file cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The key file of the audit record cannot be used.
+    #[error(transparent)]
+    AuditKey(#[from] AuditKeyError),
     /// Secrets cannot be opened with the keys that there are.
     #[error(
         "{count} secrets cannot be opened, that of user {user} first; without the key their users need reset-mfa"

@@ -13,8 +13,10 @@ use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Config, account as accounts, audit as record, device, edges,
-    keys::Keys,
+    Config, account as accounts, audit as record,
+    audit::Heads,
+    device, edges,
+    keys::{self, Keys},
     later::Later,
     location::Locations,
     mfa,
@@ -50,6 +52,7 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
     let pool =
         database::connect(&config.database.database_url, config.database.database_connections)?;
     let own_pool = |connections| database::connect(&config.database.database_url, connections);
+    let audit_key = keys::audit::read(&config.audit_key)?;
     let background = TaskTracker::new();
     let (revocations, renewals) = Revocations::new(Parts {
         bus: bus.clone(),
@@ -90,6 +93,8 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
     }
     tasks.spawn(state.revocations.clone().watch(context.stop.clone()));
     tasks.spawn(prune(state.pool.clone(), context.stop.clone()));
+    let heads = Heads::new(state.pool.clone(), audit_key, config.audit_head_every());
+    tasks.spawn(heads.run(context.stop.clone()));
     if let Some(listen) = config.health_listen {
         let stop = context.stop.clone();
         tasks.spawn(database::serve_health(listen, stop, bus.clone(), state.pool.clone()));
@@ -145,5 +150,7 @@ async fn serve(bus: &Bus, state: &State, context: &runtime::Context) -> anyhow::
     server.handle::<factor::Deadline, _, _, _>(state, mfa::policy::deadline).await?;
     server.handle::<factor::VerifyCode, _, _, _>(state, presence::verify_code).await?;
     server.handle::<audit::ListAudit, _, _, _>(state, record::list).await?;
+    server.handle::<audit::ExportAudit, _, _, _>(state, record::export).await?;
+    server.handle::<audit::GetHead, _, _, _>(state, record::head).await?;
     Ok(server)
 }

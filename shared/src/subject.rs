@@ -80,6 +80,10 @@ pub enum Subject {
     MfaVerify,
     /// Request: entries of the audit record.
     AuditList,
+    /// Request: the whole audit record, page by page.
+    AuditExport,
+    /// Request: the last signed head of the audit record.
+    AuditHead,
     /// Request: ask for emergency access.
     GrantRequest,
     /// Request: grants that the caller may see.
@@ -109,14 +113,14 @@ pub enum Subject {
 }
 
 use Subject::{
-    AccountChangePassword, AccountForgotPassword, AccountMe, AccountSetPassword, AuditList,
-    EdgeAck, EdgeJoin, EdgeLeave, EdgeList, EdgeRenew, GrantCancel, GrantDecide, GrantExpire,
-    GrantExtend, GrantGet, GrantList, GrantPolicyGet, GrantPolicySet, GrantRemind, GrantRequest,
-    GrantReview, GrantRevoke, GrantWarn, MfaConfirm, MfaDeadline, MfaDisable, MfaEnroll,
-    MfaPolicyGet, MfaPolicySet, MfaRenewBackupCodes, MfaReset, MfaVerify, RevocationBroadcast,
-    RevocationEnforce, RevocationReceipt, RevocationSince, SessionList, SessionResolve,
-    SessionRevoke, SessionRevokeAll, SessionSignIn, SessionSignInMfa, SessionSignOut, SessionTouch,
-    UserChange, UserCreate, UserGet, UserList, UserResetPassword,
+    AccountChangePassword, AccountForgotPassword, AccountMe, AccountSetPassword, AuditExport,
+    AuditHead, AuditList, EdgeAck, EdgeJoin, EdgeLeave, EdgeList, EdgeRenew, GrantCancel,
+    GrantDecide, GrantExpire, GrantExtend, GrantGet, GrantList, GrantPolicyGet, GrantPolicySet,
+    GrantRemind, GrantRequest, GrantReview, GrantRevoke, GrantWarn, MfaConfirm, MfaDeadline,
+    MfaDisable, MfaEnroll, MfaPolicyGet, MfaPolicySet, MfaRenewBackupCodes, MfaReset, MfaVerify,
+    RevocationBroadcast, RevocationEnforce, RevocationReceipt, RevocationSince, SessionList,
+    SessionResolve, SessionRevoke, SessionRevokeAll, SessionSignIn, SessionSignInMfa,
+    SessionSignOut, SessionTouch, UserChange, UserCreate, UserGet, UserList, UserResetPassword,
 };
 
 impl Subject {
@@ -160,6 +164,8 @@ impl Subject {
             MfaDeadline => "mfa.deadline",
             MfaVerify => "mfa.verify",
             AuditList => "audit.list",
+            AuditExport => "audit.export",
+            AuditHead => "audit.head",
             GrantRequest => "grant.request",
             GrantList => "grant.list",
             GrantGet => "grant.get",
@@ -257,6 +263,8 @@ const FROM_GATEWAY: &[Subject] = &[
     MfaPolicyGet,
     MfaPolicySet,
     AuditList,
+    AuditExport,
+    AuditHead,
     GrantRequest,
     GrantList,
     GrantGet,
@@ -306,6 +314,8 @@ const TO_SESSION_WORKER: &[Subject] = &[
     MfaDeadline,
     MfaVerify,
     AuditList,
+    AuditExport,
+    AuditHead,
 ];
 
 /// What grant-worker is asked.

@@ -80,6 +80,8 @@ fn messages_of_version_1_are_frozen() {
     check_request::<mfa::SetPolicy>(&frozen, &mut seen);
     check_request::<mfa::Deadline>(&frozen, &mut seen);
     check_request::<audit::ListAudit>(&frozen, &mut seen);
+    check_request::<audit::ExportAudit>(&frozen, &mut seen);
+    check_request::<audit::GetHead>(&frozen, &mut seen);
     check_request::<grant::RequestGrant>(&frozen, &mut seen);
     check_request::<grant::ListGrants>(&frozen, &mut seen);
     check_request::<grant::GetGrant>(&frozen, &mut seen);

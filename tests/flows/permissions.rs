@@ -251,6 +251,9 @@ const TABLE: &[Row] = &[
     Row("PUT /v1/emergency/policy",                    Nothing,               Shows("policy"),        [WHO_, WHO_, WHO_, DENY, DENY, OKAY, DENY]),
 
     Row("GET /v1/audit",                               Nothing,               Shows("entries"),       [WHO_, WHO_, WHO_, DENY, OKAY, OKAY, OKAY]),
+    Row("GET /v1/audit/export",                        Nothing,               Shows(""),              [WHO_, WHO_, WHO_, DENY, OKAY, OKAY, OKAY]),
+    // None is signed yet: `record`.
+    Row("GET /v1/audit/head",                          Nothing,               Shows("hash"),          [WHO_, WHO_, WHO_, DENY, NONE, NONE, NONE]),
 ];
 
 /// The path of one grant.

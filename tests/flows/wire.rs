@@ -42,6 +42,8 @@ const SUBJECTS: &[(&str, &[&str], &[&str])] = &[
     ("session.touch",          GATEWAY, SESSION),
     ("account.me",             GATEWAY, SESSION),
     ("audit.list",             GATEWAY, SESSION),
+    ("audit.export",           GATEWAY, SESSION),
+    ("audit.head",             GATEWAY, SESSION),
     ("grant.request",          GATEWAY, GRANT),
     ("grant.list",             GATEWAY, GRANT),
     ("grant.get",              GATEWAY, GRANT),

@@ -27,6 +27,9 @@ use crate::scratch;
 /// Nothing that a flow waits for takes this long, unless something is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How often session-worker signs the audit record.
+const HEAD_SECONDS: &str = "--audit-head-seconds";
+
 /// The Postgres of this process. Its last database goes with the process.
 static POSTGRES: OnceCell<(Postgres, TempDir)> = OnceCell::const_new();
 static DATABASES: AtomicU32 = AtomicU32::new(0);
@@ -84,6 +87,11 @@ impl World {
         config.arrange = options.arrange;
         config.extra_flags =
             options.flags.into_iter().map(|(service, flags)| (service.to_owned(), flags)).collect();
+        // Entries that come by themselves would disturb who counts entries.
+        let worker = config.extra_flags.entry("session-worker".to_owned()).or_default();
+        if !worker.iter().any(|flag| flag == HEAD_SECONDS) {
+            worker.extend([HEAD_SECONDS.to_owned(), "3600".to_owned()]);
+        }
         let stack = Stack::start(config).await?;
         let url = stack.database_url().context("the stack has a database")?;
         // The services' own patience is short; a flow's is not.

@@ -1,6 +1,7 @@
 //! The nkeys by which services sign in to NATS: one seed file each, readable by its owner alone.
 
 use std::{
+    ffi::OsString,
     io,
     path::{Path, PathBuf},
 };
@@ -39,16 +40,40 @@ pub enum KeyError {
     },
 }
 
-/// The file with the keys that seal shared secrets, made at first use.
-pub fn secret_keys(dir: &Path) -> Result<PathBuf, KeyError> {
-    let path = dir.join("secret-keys");
-    let file = |source| KeyError::File { path: path.clone(), source };
-    if !path.exists() {
-        data::create_private_dir(dir).map_err(file)?;
-        let text = format!("{}\n", session_worker::keys::Keys::new_line());
-        data::write_private(&path, text.as_bytes()).map_err(file)?;
+/// The files with session-worker's own keys.
+#[derive(Debug, Clone)]
+pub struct WorkerKeys {
+    /// Those that seal shared secrets.
+    pub secret_keys: PathBuf,
+    /// The one that signs the audit record.
+    pub audit_key: PathBuf,
+}
+
+impl WorkerKeys {
+    /// The flags that tell session-worker of them.
+    #[must_use]
+    pub fn flags(&self) -> [OsString; 4] {
+        let Self { secret_keys, audit_key } = self;
+        ["--secret-keys".into(), secret_keys.into(), "--audit-key".into(), audit_key.into()]
     }
-    Ok(path)
+}
+
+/// session-worker's own keys, made at first use.
+pub fn worker_keys(dir: &Path) -> Result<WorkerKeys, KeyError> {
+    let made = |name, new_line: fn() -> String| {
+        let path = dir.join(name);
+        let file = |source| KeyError::File { path: path.clone(), source };
+        if !path.exists() {
+            data::create_private_dir(dir).map_err(file)?;
+            let text = format!("{}\n", new_line());
+            data::write_private(&path, text.as_bytes()).map_err(file)?;
+        }
+        Ok(path)
+    };
+    Ok(WorkerKeys {
+        secret_keys: made("secret-keys", session_worker::keys::Keys::new_line)?,
+        audit_key: made("audit-key", session_worker::keys::audit::new_line)?,
+    })
 }
 
 /// The key `<name>.nk` in a directory, made at first use.

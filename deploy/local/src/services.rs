@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use shared::{id::EdgeId, subject::Identity};
 
 use crate::{
-    keys::Key,
+    keys::{Key, WorkerKeys},
     process::{Launch, Orphaned, Signal},
 };
 
@@ -33,7 +33,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) otlp_endpoint: Option<&'a str>,
     pub(crate) log_format: &'a str,
     pub(crate) database_url: &'a SecretString,
-    pub(crate) secret_keys: &'a Path,
+    pub(crate) keys: &'a WorkerKeys,
     pub(crate) extra_flags: &'a HashMap<String, Vec<String>>,
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn worker(
     launch.args.extend(["--health-listen".into(), address(health_port).to_string().into()]);
     launch.env = vec![("BREAKGLASS_DATABASE_URL", around.database_url.expose_secret().into())];
     if *identity == Identity::SessionWorker {
-        launch.args.extend(["--secret-keys".into(), around.secret_keys.into()]);
+        launch.args.extend(around.keys.flags());
     }
     add_extra_flags(&mut launch, around, name);
     launch
@@ -140,7 +140,7 @@ mod tests {
             prefix: "p",
             otlp_endpoint: Some("http://o"),
             log_format: "text",
-            secret_keys: Path::new("/keys/secret-keys"),
+            keys: &WorkerKeys { secret_keys: "/keys/s".into(), audit_key: "/keys/a".into() },
             database_url: &url,
             extra_flags: &extra,
         };

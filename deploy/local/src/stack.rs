@@ -19,7 +19,7 @@ use crate::{
     credentials::{self, Credentials, Seeded},
     data::{self, Data, PidFile},
     environment,
-    keys::{self, Key, KeyError},
+    keys::{self, Key, KeyError, WorkerKeys},
     nats::{self, BusUser},
     ports,
     postgres::{self, Cluster},
@@ -155,8 +155,8 @@ impl Stack {
         if let Some(Seeded::Created(credentials) | Seeded::Existing(credentials)) = &seeded {
             self.credentials = Some(credentials.clone());
         }
-        let secret_keys = keys::secret_keys(&self.data.keys())?;
-        self.start_services(&url, &secret_keys);
+        let keys = keys::worker_keys(&self.data.keys())?;
+        self.start_services(&url, &keys);
         self.database_url = Some(url);
         let names: Vec<_> = self.services().map(|service| service.name().to_owned()).collect();
         for name in names {
@@ -248,7 +248,7 @@ impl Stack {
         Ok(seeded)
     }
 
-    fn start_services(&mut self, database_url: &SecretString, secret_keys: &Path) {
+    fn start_services(&mut self, database_url: &SecretString, keys: &WorkerKeys) {
         self.report("starting the workers and the edges");
         let around = Surroundings {
             bin_dir: &self.config.bin_dir,
@@ -257,7 +257,7 @@ impl Stack {
             otlp_endpoint: self.config.otlp_endpoint.as_deref(),
             log_format: self.config.log_format,
             database_url,
-            secret_keys,
+            keys,
             extra_flags: &self.config.extra_flags,
         };
         let mut launches = Vec::new();

@@ -147,6 +147,8 @@ mod tests {
             "/openapi.json",
             "/readyz",
             "/v1/audit",
+            "/v1/audit/export",
+            "/v1/audit/head",
             "/v1/edges",
             "/v1/receipts/{revision}",
             "/v1/emergency/grants",

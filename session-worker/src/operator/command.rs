@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use shared::{database, role::Role};
 
 use super::{NewUser, OperatorError};
-use crate::keys::Keys;
+use crate::keys::{self, Keys};
 
 /// What the operator does beside the API, straight in the database. Goes into the audit record.
 #[derive(Debug, Parser)]
@@ -59,6 +59,17 @@ enum Command {
     },
     /// Print a line with a new key for the file of `--secret-keys`.
     NewKey,
+    /// Print a new key for the file of `--audit-key`.
+    ///
+    /// To change the key, put the new one in the file's place and restart every session-worker. Keep the
+    /// public key of the old one: what it has signed is verified by it.
+    NewAuditKey,
+    /// Print the public key that verifies what a key of `--audit-key` signs.
+    AuditPublicKey {
+        /// The key file of session-worker.
+        #[arg(long, env = "BREAKGLASS_AUDIT_KEY")]
+        audit_key: PathBuf,
+    },
     /// Seal all shared secrets anew with the first key of the file. May be stopped and run again at any
     /// time; afterwards the other keys can go.
     ///
@@ -111,6 +122,10 @@ pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::NewKey => println!("{}", Keys::new_line()),
+        Command::NewAuditKey => println!("{}", keys::audit::new_line()),
+        Command::AuditPublicKey { audit_key } => {
+            println!("{}", keys::audit::read(&audit_key).map_err(OperatorError::from)?.public());
+        }
         Command::CreateTenant { tenant, name, admin_email, admin_name, database } => {
             let pool = database::connect(&database.database_url, 1)?;
             let admin = NewUser {

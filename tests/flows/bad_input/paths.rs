@@ -166,7 +166,9 @@ async fn no_query_is_a_fault_of_ours() -> anyhow::Result<()> {
         scene.refused(&call, scene.request(&call), 400, "bad-request").await?;
     }
     let mut wrong = Vec::new();
-    for query in ["actor=%00", "action=a%00b", "actor=%ff", "before=0000-01-01T00:00:00Z"] {
+    for query in
+        ["actor=%00", "action=a%00b", "target=%00", "actor=%ff", "before=0000-01-01T00:00:00Z"]
+    {
         let answer = Answer::to(scene.request(&format!("GET /v1/audit?{query}"))).await?;
         if answer.status.is_server_error() {
             wrong.push(format!("{query}: {} {}", answer.status, answer.body));

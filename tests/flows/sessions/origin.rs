@@ -198,7 +198,14 @@ async fn a_location_database_that_cannot_be_used_is_a_mistake_at_the_start() -> 
         (concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), "download it anew"),
     ] {
         let run = tokio::process::Command::new(folder.join("session-worker"))
-            .args(["--location-database", path, "--secret-keys", "/nowhere"])
+            .args([
+                "--location-database",
+                path,
+                "--secret-keys",
+                "/nowhere",
+                "--audit-key",
+                "/nowhere",
+            ])
             .env("BREAKGLASS_DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing")
             .kill_on_drop(true)
             .output();

@@ -29,6 +29,8 @@ const SENT: [(&str, &[&str]); 4] = [
             "session.touch",
             "account.me",
             "audit.list",
+            "audit.export",
+            "audit.head",
             "grant.request",
             "grant.list",
             "grant.get",
@@ -139,6 +141,11 @@ async fn messages_that_parse_and_mean_nothing_are_refused() -> anyhow::Result<()
         ("audit.list", json!({"caller": manager_hash, "limit": u32::MAX})),
         ("audit.list", json!({"caller": manager_hash, "limit": 1, "actor": "a\u{0}b"})),
         ("audit.list", json!({"caller": manager_hash, "limit": 1, "cursor": u64::MAX})),
+        (
+            "audit.export",
+            json!({"caller": manager_hash, "cursor": {"after": u64::MAX, "last": u64::MAX}}),
+        ),
+        ("audit.export", json!({"caller": manager_hash, "cursor": {"after": 5, "last": 1}})),
         (
             "audit.list",
             json!({"caller": manager_hash, "limit": 1, "after": "0000-01-01T00:00:00Z", "before": "9999-12-31T23:59:59.999999999Z"}),

@@ -86,10 +86,11 @@ impl Stage {
                 key.into(),
                 "--subject-prefix".into(),
                 PREFIX.into(),
-                "--secret-keys".into(),
-                secret_keys(dir.path())?.into(),
                 "--exit-with-parent".into(),
-            ],
+            ]
+            .into_iter()
+            .chain(local::keys::worker_keys(dir.path())?.flags())
+            .collect(),
             env: vec![("BREAKGLASS_DATABASE_URL", url.expose_secret().into())],
             log: dir.path().join("session-worker.log"),
             dir: "/".into(),
@@ -234,8 +235,4 @@ fn token_hash(n: u64) -> TokenHash {
 
 fn signed(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
-}
-
-fn secret_keys(dir: &Path) -> anyhow::Result<PathBuf> {
-    Ok(local::keys::secret_keys(dir)?)
 }
