@@ -13,6 +13,7 @@ mod outages;
 mod permissions;
 mod problem;
 mod receipts;
+mod record;
 mod restarts;
 mod sessions;
 mod standby;
