@@ -4,13 +4,15 @@
 //! changes something is a request to a worker, which believes nothing that the gateway says about
 //! who calls.
 
+pub mod actions;
 mod config;
 pub mod edge;
 pub mod http;
 
 use anyhow::Context as _;
-use shared::{bus::Bus, runtime, subject::Identity};
+use shared::{bus::Bus, id::RecorderId, runtime, subject::Identity};
 use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 pub use self::config::Config;
@@ -29,9 +31,12 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
         .await
         .with_context(|| format!("cannot listen on {}: is something else there?", config.listen))?;
     info!(address = %config.listen, "serving");
+    let recorder = RecorderId::new(context.clock.wall());
+    let recorder = actions::Recorder::new(recorder, bus.clone(), context.clock.clone());
     let routes = http::router(http::State {
         bus,
         edge,
+        recorder: recorder.clone(),
         guesses: http::Guesses::new(config.address_failures_per_minute, context.clock.clone()),
         clock: context.clock,
         public_origins: config.public_origins.into(),
@@ -41,9 +46,11 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
     let mut tasks = JoinSet::new();
     let stop = context.stop.clone();
     tasks.spawn(async move { driver.run(stop).await });
-    let stop = context.stop.clone();
+    let (stop, served) = (context.stop.clone(), CancellationToken::new());
+    tasks.spawn(recorder.run(served.clone()));
     tasks.spawn(async move {
         http::serve(listener, routes, stop, runtime::SHUTDOWN).await;
+        served.cancel();
         Ok(())
     });
     runtime::until_first_ends(&context.stop, tasks).await

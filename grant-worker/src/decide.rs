@@ -23,7 +23,7 @@ use tracing::instrument;
 
 use crate::{
     record::{self, Happened},
-    request,
+    request as asking,
     rules::{
         approval::{self, Waiting},
         lifecycle::{self, Event},
@@ -173,7 +173,7 @@ async fn activate(
         // One that ended by itself meanwhile needs no replacing. One that somebody ended has taken
         // this request with it.
         if lifecycle::as_of(found.grant, found.now).state == GrantState::Active {
-            request::replace(&mut tx, known, old).await?;
+            asking::replace(&mut tx, known, &request.caller.origin, old, grant.id).await?;
         }
         cause = Cause::GrantExtended;
     }

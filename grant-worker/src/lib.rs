@@ -7,6 +7,7 @@
 mod cancel;
 mod config;
 mod decide;
+mod evidence;
 mod expire;
 mod policy;
 mod read;

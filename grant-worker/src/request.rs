@@ -13,7 +13,7 @@ use shared::{
     },
     id::GrantId,
     message::{
-        Caller,
+        Caller, Origin,
         grant::{
             EmergencyPolicy, ExtendGrant, Grant, GrantReceipt, RequestGrant, State as GrantState,
         },
@@ -239,7 +239,7 @@ async fn grant(
     let terms = &judged.terms;
     let waits = terms.approvals_needed > 0;
     if let Some(old) = judged.replaces.as_ref().filter(|_| !waits) {
-        replace(&mut tx, known, old.id).await?;
+        replace(&mut tx, known, &wanted.caller.origin, old.id, wanted.id).await?;
     }
     let digest = digest(&Asked {
         grant_id: wanted.id,
@@ -285,7 +285,13 @@ async fn grant(
 }
 
 /// Ends a grant in the transaction in which another one takes its place.
-pub(crate) async fn replace(tx: &mut Transaction, by: &Known, old: GrantId) -> Result<(), Refusal> {
+pub(crate) async fn replace(
+    tx: &mut Transaction,
+    by: &Known,
+    origin: &Origin,
+    old: GrantId,
+    new: GrantId,
+) -> Result<(), Refusal> {
     let replaced = Ending {
         leaving: GrantState::Active,
         entering: GrantState::Revoked,
@@ -294,7 +300,12 @@ pub(crate) async fn replace(tx: &mut Transaction, by: &Known, old: GrantId) -> R
         reviewed: false,
     };
     let ended = grants::end(tx, &[old], replaced).await.map_err(failed)?;
-    if ended.is_empty() { Err(lifecycle::ended()) } else { Ok(()) }
+    let ended = ended.first().ok_or_else(lifecycle::ended)?;
+    let happened = Happened {
+        detail: json!({"extended_by": new}),
+        ..Happened::by(by, origin, "grant.extended", old, ended.user)
+    };
+    record::write(tx, happened).await
 }
 
 async fn note(

@@ -3,15 +3,17 @@
 use shared::{
     bus::Server,
     message::grant::{
-        CancelGrant, DecideGrant, ExpireGrant, ExtendGrant, GetEmergencyPolicy, GetGrant,
-        ListGrants, RemindOfReview, RequestGrant, ReviewGrant, RevokeGrant, SetEmergencyPolicy,
-        WarnOfEnd,
+        CancelGrant, DecideGrant, ExpireGrant, ExtendGrant, GetEmergencyPolicy, GetEvidence,
+        GetGrant, ListGrants, RecordActions, RemindOfReview, RequestGrant, ReviewGrant,
+        RevokeGrant, SetEmergencyPolicy, WarnOfEnd,
     },
     runtime::SHUTDOWN,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{cancel, decide, expire, policy, read, request, review, revoke, state::State};
+use crate::{
+    cancel, decide, evidence, expire, policy, read, request, review, revoke, state::State,
+};
 
 /// Serves requests until `stop` is cancelled, then finishes what has begun.
 pub(crate) async fn serve(state: State, stop: CancellationToken) -> anyhow::Result<()> {
@@ -29,6 +31,8 @@ pub(crate) async fn serve(state: State, stop: CancellationToken) -> anyhow::Resu
     server.handle::<RemindOfReview, _, _, _>(&state, expire::remind).await?;
     server.handle::<ListGrants, _, _, _>(&state, read::list).await?;
     server.handle::<GetGrant, _, _, _>(&state, read::get).await?;
+    server.handle::<GetEvidence, _, _, _>(&state, evidence::get).await?;
+    server.handle::<RecordActions, _, _, _>(&state, evidence::record_actions).await?;
     let drained = server.drained(SHUTDOWN).await;
     // What is left here is committed, and the beacon tells the edges of it.
     state.announced(crate::FLUSH).await;

@@ -40,6 +40,12 @@ impl Timestamp {
         Self(self.0.saturating_add(micros))
     }
 
+    /// The beginning of the minute in which this is.
+    #[must_use]
+    pub const fn minute(self) -> Self {
+        Self(self.0 - self.0.rem_euclid(60_000_000))
+    }
+
     /// How long after `earlier` this is; zero if it is not.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -50,6 +50,8 @@ ids! {
     GrantId;
     /// Something that somebody is to be told of.
     EventId;
+    /// One run of an edge that counts what is done under grants.
+    RecorderId;
     /// One life of an edge, from joining to leaving or being fenced.
     Incarnation;
 }

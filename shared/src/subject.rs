@@ -110,17 +110,22 @@ pub enum Subject {
     GrantWarn,
     /// Request: the review of a grant is overdue.
     GrantRemind,
+    /// Request: the whole story of a grant.
+    GrantEvidence,
+    /// Request: write down what was done under grants.
+    GrantRecordActions,
 }
 
 use Subject::{
     AccountChangePassword, AccountForgotPassword, AccountMe, AccountSetPassword, AuditExport,
     AuditHead, AuditList, EdgeAck, EdgeJoin, EdgeLeave, EdgeList, EdgeRenew, GrantCancel,
-    GrantDecide, GrantExpire, GrantExtend, GrantGet, GrantList, GrantPolicyGet, GrantPolicySet,
-    GrantRemind, GrantRequest, GrantReview, GrantRevoke, GrantWarn, MfaConfirm, MfaDeadline,
-    MfaDisable, MfaEnroll, MfaPolicyGet, MfaPolicySet, MfaRenewBackupCodes, MfaReset, MfaVerify,
-    RevocationBroadcast, RevocationEnforce, RevocationReceipt, RevocationSince, SessionList,
-    SessionResolve, SessionRevoke, SessionRevokeAll, SessionSignIn, SessionSignInMfa,
-    SessionSignOut, SessionTouch, UserChange, UserCreate, UserGet, UserList, UserResetPassword,
+    GrantDecide, GrantEvidence, GrantExpire, GrantExtend, GrantGet, GrantList, GrantPolicyGet,
+    GrantPolicySet, GrantRecordActions, GrantRemind, GrantRequest, GrantReview, GrantRevoke,
+    GrantWarn, MfaConfirm, MfaDeadline, MfaDisable, MfaEnroll, MfaPolicyGet, MfaPolicySet,
+    MfaRenewBackupCodes, MfaReset, MfaVerify, RevocationBroadcast, RevocationEnforce,
+    RevocationReceipt, RevocationSince, SessionList, SessionResolve, SessionRevoke,
+    SessionRevokeAll, SessionSignIn, SessionSignInMfa, SessionSignOut, SessionTouch, UserChange,
+    UserCreate, UserGet, UserList, UserResetPassword,
 };
 
 impl Subject {
@@ -179,6 +184,8 @@ impl Subject {
             GrantPolicySet => "grant.policy-set",
             GrantWarn => "grant.warn",
             GrantRemind => "grant.remind",
+            GrantEvidence => "grant.evidence",
+            GrantRecordActions => "grant.record-actions",
         }
     }
 
@@ -275,6 +282,8 @@ const FROM_GATEWAY: &[Subject] = &[
     GrantReview,
     GrantPolicyGet,
     GrantPolicySet,
+    GrantEvidence,
+    GrantRecordActions,
 ];
 
 /// What session-worker is asked and told.
@@ -330,6 +339,8 @@ const TO_GRANT_WORKER: &[Subject] = &[
     GrantRevoke,
     GrantPolicyGet,
     GrantPolicySet,
+    GrantEvidence,
+    GrantRecordActions,
     GrantExpire,
     GrantWarn,
     GrantRemind,

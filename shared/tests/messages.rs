@@ -95,6 +95,8 @@ fn messages_of_version_1_are_frozen() {
     check_request::<grant::SetEmergencyPolicy>(&frozen, &mut seen);
     check_request::<grant::WarnOfEnd>(&frozen, &mut seen);
     check_request::<grant::RemindOfReview>(&frozen, &mut seen);
+    check_request::<grant::GetEvidence>(&frozen, &mut seen);
+    check_request::<grant::RecordActions>(&frozen, &mut seen);
     check_request::<mfa::VerifyCode>(&frozen, &mut seen);
     check::<Outcome<grant::ExpiredGrant>>(&frozen, "outcome ok", &mut seen);
     check::<Outcome<grant::ExpiredGrant>>(&frozen, "outcome refused", &mut seen);

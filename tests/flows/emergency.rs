@@ -4,8 +4,10 @@
 mod approvals;
 mod bypass;
 mod codes;
+mod evidence;
 mod extensions;
 mod policy;
+mod property;
 mod reviews;
 mod scope;
 mod time;

@@ -247,6 +247,13 @@ const TABLE: &[Row] = &[
     Row("POST /v1/emergency/grants/{id}/review",       ColleaguesPending,     Shows("grant"),         [WHO_, WHO_, WHO_, DENY, SELF, SELF, DENY]),
     Row("POST /v1/emergency/grants/{id}/review",       StrangersPast,         Shows("grant"),         [WHO_, WHO_, WHO_, DENY, NONE, NONE, DENY]),
     Row("POST /v1/emergency/grants/{id}/review",       Nobodys,               Shows("grant"),         [WHO_, WHO_, WHO_, DENY, NONE, NONE, DENY]),
+    Row("GET /v1/emergency/grants/{id}/evidence",      Own,                   Shows("record"),        [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("GET /v1/emergency/grants/{id}/evidence",      OwnPast,               Shows("record"),        [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+    Row("GET /v1/emergency/grants/{id}/evidence",      Colleagues,            Shows("record"),        [WHO_, WHO_, WHO_, DENY, OKAY, OKAY, OKAY]),
+    Row("GET /v1/emergency/grants/{id}/evidence",      ColleaguesPast,        Shows("record"),        [WHO_, WHO_, WHO_, NONE, OKAY, OKAY, OKAY]),
+    Row("GET /v1/emergency/grants/{id}/evidence",      ColleaguesPending,     Shows("record"),        [WHO_, WHO_, WHO_, NONE, OKAY, OKAY, OKAY]),
+    Row("GET /v1/emergency/grants/{id}/evidence",      Strangers,             Shows("record"),        [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
+    Row("GET /v1/emergency/grants/{id}/evidence",      Nobodys,               Shows("record"),        [WHO_, WHO_, WHO_, NONE, NONE, NONE, NONE]),
     Row("GET /v1/emergency/policy",                    Nothing,               Shows("role"),          [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
     Row("PUT /v1/emergency/policy",                    Nothing,               Shows("policy"),        [WHO_, WHO_, WHO_, DENY, DENY, OKAY, DENY]),
 
@@ -369,7 +376,8 @@ async fn play(
         .then(|| format!("{text} on {object:?} by {caller:?}:\n    {complaint}")))
 }
 
-fn emergency_policy() -> Value {
+/// A policy for emergency access.
+pub(crate) fn emergency_policy() -> Value {
     json!({
         "role": "manager", "applies_to": "session", "requesters": ["member"],
         "max_duration_seconds": 600, "default_duration_seconds": 60, "approvals_needed": 1,

@@ -78,6 +78,8 @@ pub struct Decision {
     pub elevation: Option<Elevation>,
     /// Whether the session can do nothing but set up a second factor.
     pub enrollment_only: bool,
+    /// When, by the servers' clock.
+    pub at: Timestamp,
 }
 
 /// Why there is no [`Decision`].
@@ -189,6 +191,7 @@ impl Edge {
             role: raised.max(entry.session.role),
             elevation,
             enrollment_only: entry.enrollment_only(server_time),
+            at: server_time,
         }
     }
 

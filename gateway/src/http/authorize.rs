@@ -5,6 +5,7 @@ mod answer;
 
 use axum::{
     extract::{Request, State},
+    http::request::Parts,
     response::{IntoResponse as _, Response},
     routing::any,
 };
@@ -15,10 +16,13 @@ use shared::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{credential::credential, problem::Refused, responses};
-use crate::edge::{Decision, Edge, Undecided};
+use crate::{
+    actions::Recorder,
+    edge::{Decision, Edge, Undecided},
+};
 
 /// The one route, for any method, those that no document can name included.
-pub(super) fn routes() -> OpenApiRouter<Edge> {
+pub(super) fn routes() -> OpenApiRouter<Deciding> {
     let (schemas, mut paths, _) = routes!(authorize);
     for item in paths.paths.values_mut() {
         let operations = [
@@ -72,28 +76,45 @@ pub(super) fn routes() -> OpenApiRouter<Edge> {
         responses::Authorizing,
     ),
 )]
-async fn authorize(State(edge): State<Edge>, request: Request) -> Response {
-    let asked = demand(request.uri().query()).map(|demand| (demand, credential(request.headers())));
-    // Not kept while waiting: it may hold a body.
-    drop(request);
-    match decide(&edge, asked).await {
-        Ok(decision) => answer::allowed(&decision),
+async fn authorize(State(deciding): State<Deciding>, request: Request) -> Response {
+    // The body is not kept while waiting.
+    let (request, _) = request.into_parts();
+    match decide(&deciding.edge, &request).await {
+        Ok((decision, demanded)) => {
+            deciding.recorder.note(&decision, demanded.is_ok(), &request);
+            match demanded {
+                Ok(()) => answer::allowed(&decision),
+                Err(refusal) => answer::refused(Refused(refusal).into_response()),
+            }
+        }
         Err(refused) => answer::refused(refused.into_response()),
     }
 }
 
-type Asked = (Demand, Option<super::credential::Credential>);
+/// What the decisions need.
+#[derive(Clone)]
+pub(super) struct Deciding {
+    edge: Edge,
+    recorder: Recorder,
+}
 
-async fn decide(edge: &Edge, asked: Result<Asked, Refused>) -> Result<Decision, Refused> {
-    let (demand, credential) = asked?;
-    let credential = credential.ok_or_else(Refusal::unauthenticated)?;
+impl Deciding {
+    pub(super) fn new(edge: Edge, recorder: Recorder) -> Self {
+        Self { edge, recorder }
+    }
+}
+
+/// Whose request it is, and whether they may make it.
+async fn decide(edge: &Edge, request: &Parts) -> Result<(Decision, Result<(), Refusal>), Refused> {
+    let demand = demand(request.uri.query())?;
+    let credential = credential(&request.headers).ok_or_else(Refusal::unauthenticated)?;
     let decision = edge.decide(&credential.token).await.map_err(|undecided| match undecided {
         Undecided::Fenced => Refusal::new(Code::EdgeFenced, ""),
         Undecided::NoSession => Refusal::unauthenticated(),
         Undecided::Unavailable => Refusal::unavailable(),
     })?;
-    demand.check(&decision)?;
-    Ok(decision)
+    let demanded = demand.check(&decision);
+    Ok((decision, demanded))
 }
 
 /// What the proxy's query demands of the session. The session has to meet all of it.

@@ -12,10 +12,10 @@ use shared::{
     message::{
         Caller,
         grant::{
-            CancelGrant, DecideGrant, Decision, EmergencyPolicy, EmergencyPolicySet, ExtendGrant,
-            GetEmergencyPolicy, GetGrant, GrantReceipt, Grants, ListGrants, OneGrant, Outcome,
-            RequestGrant, ReviewGrant, RevokeGrant, SHORTEST_SECONDS, SetEmergencyPolicy,
-            State as GrantState,
+            CancelGrant, DecideGrant, Decision, EmergencyPolicy, EmergencyPolicySet, Evidence,
+            ExtendGrant, GetEmergencyPolicy, GetEvidence, GetGrant, GrantReceipt, Grants,
+            ListGrants, OneGrant, Outcome, RequestGrant, ReviewGrant, RevokeGrant,
+            SHORTEST_SECONDS, SetEmergencyPolicy, State as GrantState,
         },
     },
     role::Role,
@@ -44,6 +44,7 @@ pub(super) fn routes() -> OpenApiRouter<State> {
         .routes(routes!(extend));
     at_commit(changing)
         .routes(routes!(get))
+        .routes(routes!(evidence))
         .routes(routes!(cancel))
         .routes(routes!(review))
         .routes(routes!(policy, set_policy))
@@ -389,6 +390,28 @@ async fn get(
     Id(grant): Id,
 ) -> Result<Json<OneGrant>, Refused> {
     Ok(Json(state.bus.request(&GetGrant { caller, grant_id: GrantId(grant) }).await?))
+}
+
+/// The whole story of a grant, as one document.
+///
+/// Who, why, under which policy, who approved, what the record says of it and of all that its user did
+/// while it was active, what was done with it behind reverse proxies, how it ended, and its review. Of
+/// one's own grant, or with `emergency.approve`, `emergency.revoke` or `audit.read`.
+#[utoipa::path(
+    get, path = "/v1/emergency/grants/{id}/evidence", tag = "Emergency access", operation_id = "getEvidence",
+    params(("id" = GrantId, Path, description = "The grant.")),
+    responses(
+        (status = 200, description = "The evidence.", body = Evidence),
+        responses::Signed, responses::About,
+    ),
+)]
+async fn evidence(
+    extract::State(state): extract::State<State>,
+    Signed(caller): Signed,
+    Parameters(Nothing {}): Parameters<Nothing>,
+    Id(grant): Id,
+) -> Result<Json<Evidence>, Refused> {
+    Ok(Json(state.bus.request(&GetEvidence { caller, grant_id: GrantId(grant) }).await?))
 }
 
 /// Why a grant is ended.

@@ -50,7 +50,7 @@ pub use self::{
     proxies::{ForwardedHeader, Proxies, ProxyNetwork},
     serve::serve,
 };
-use crate::edge::Edge;
+use crate::{actions::Recorder, edge::Edge};
 
 /// What the routes need.
 #[derive(Clone)]
@@ -59,6 +59,8 @@ pub struct State {
     pub bus: Bus,
     /// This edge's cache and lease.
     pub edge: Edge,
+    /// What is done under grants.
+    pub recorder: Recorder,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Origins (`https://breakglass.example`) that count as the gateway's own, besides the `Host`
@@ -74,7 +76,8 @@ pub struct State {
 ///
 /// To be served by [`serve`], which tells the peer's address.
 pub fn router(state: State) -> Router {
-    let decisions = Router::from(authorize::routes()).with_state(state.edge.clone());
+    let deciding = authorize::Deciding::new(state.edge.clone(), state.recorder.clone());
+    let decisions = Router::from(authorize::routes()).with_state(deciding);
     let probes = Router::from(health::routes()).with_state(state.clone());
     let api = Router::from(openapi::api()).with_state(state);
     dressed(api, decisions.merge(probes))

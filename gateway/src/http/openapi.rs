@@ -156,6 +156,7 @@ mod tests {
             "/v1/emergency/grants/{id}/approve",
             "/v1/emergency/grants/{id}/cancel",
             "/v1/emergency/grants/{id}/deny",
+            "/v1/emergency/grants/{id}/evidence",
             "/v1/emergency/grants/{id}/extend",
             "/v1/emergency/grants/{id}/review",
             "/v1/emergency/grants/{id}/revoke",

@@ -39,10 +39,20 @@ pub fn own(caller: &Known, grant: Option<Grant>) -> Result<Grant, Refusal> {
     let grant = grant.ok_or_else(Refusal::not_found)?;
     if grant.user.id == caller.user_id {
         Ok(grant)
-    } else if grant.state == State::Active || sees_all(caller) {
+    } else if sees_all(caller) {
         Err(Refusal::new(Code::Forbidden, "This is somebody else's."))
     } else {
-        Err(Refusal::not_found())
+        Err(hidden(grant.state))
+    }
+}
+
+/// What is told about somebody else's grant to who sees but those that are active.
+#[must_use]
+pub fn hidden(state: State) -> Refusal {
+    if state == State::Active {
+        Refusal::new(Code::Forbidden, "This is somebody else's.")
+    } else {
+        Refusal::not_found()
     }
 }
 

@@ -8,9 +8,10 @@ use utoipa::ToSchema;
 
 use crate::{
     clock::Timestamp,
-    id::{GrantId, UserId},
+    id::{GrantId, RecorderId, SessionId, UserId},
     message::{
-        Caller, SHORT, WITH_RECEIPT, expose_some, requests, revocation::Receipt, session::Method,
+        Caller, SHORT, WITH_RECEIPT, audit::AuditEntry, expose_some, requests, revocation::Receipt,
+        session::Method,
     },
     role::Role,
 };
@@ -477,6 +478,82 @@ pub struct RevokeGrant {
     pub comment: Option<String>,
 }
 
+/// Something that reverse proxies asked an edge about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+pub struct Action {
+    /// The method; empty, with host and path, where too many different ones came in a minute to be
+    /// told apart.
+    pub method: String,
+    /// The host.
+    pub host: String,
+    /// The path, without the query.
+    pub path: String,
+    /// What the edge decided.
+    pub allowed: bool,
+}
+
+/// How often something was done under a grant in a minute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Counted {
+    /// Under which grant.
+    pub grant_id: GrantId,
+    /// In which session.
+    pub session_id: SessionId,
+    /// The beginning of the minute.
+    pub minute: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub action: Action,
+    /// How often, since the minute began.
+    pub count: u64,
+}
+
+/// What was done under grants, as an edge counted it. The same again, or with higher counts, changes
+/// no more than it says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordActions {
+    /// Who counted.
+    pub recorder: RecorderId,
+    /// What.
+    pub counted: Vec<Counted>,
+}
+
+/// The answer to [`RecordActions`]: it is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionsRecorded {}
+
+/// The whole story of a grant: of one's own, or with a permission to see others' past ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetEvidence {
+    /// Who asks.
+    pub caller: Caller,
+    /// Of which one.
+    pub grant_id: GrantId,
+}
+
+/// The whole story of a grant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Evidence {
+    /// The grant, with who approved it, how it ended, and its review.
+    pub grant: Grant,
+    /// The policy under which it was activated, or asked for if it never was.
+    pub policy: Option<EmergencyPolicy>,
+    /// The session that asked.
+    pub session_id: SessionId,
+    /// The grant that replaced it, if it was extended.
+    pub extended_by: Option<GrantId>,
+    /// What the audit record says of it, and of all that its user did while it was active, in order.
+    pub record: Vec<AuditEntry>,
+    /// How many entries that are; only the first ones are listed.
+    pub record_total: u64,
+    /// What was done with it behind reverse proxies, by minute.
+    pub actions: Vec<Counted>,
+    /// How many rows that are; only the first ones are listed.
+    pub actions_total: u64,
+    /// When this was put together.
+    pub generated_at: Timestamp,
+}
+
 /// Make the end of a grant official. Does nothing if it is not due, or was done already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpireGrant {
@@ -524,6 +601,8 @@ requests! {
     RemindOfReview => Told, GrantRemind, SHORT;
     ListGrants => Grants, GrantList, SHORT;
     GetGrant => OneGrant, GrantGet, SHORT;
+    GetEvidence => Evidence, GrantEvidence, SHORT;
+    RecordActions => ActionsRecorded, GrantRecordActions, SHORT;
     RevokeGrant => GrantReceipt, GrantRevoke, WITH_RECEIPT;
     ExpireGrant => ExpiredGrant, GrantExpire, WITH_RECEIPT;
 }

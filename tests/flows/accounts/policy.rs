@@ -83,6 +83,13 @@ async fn after_the_deadline_only_enrolment_is_possible_whichever_route_is_tried(
                 "PUT /v1/mfa-policy" => policy.clone(),
                 "POST /v1/users" => json!({"email": "a@b.test", "name": "A", "role": "member"}),
                 "POST /v1/emergency/grants" => json!({"reason": "Orders are not being paid out"}),
+                "POST /v1/emergency/grants/{id}/extend" => {
+                    json!({"reason": "Orders are still not paid", "duration_seconds": 60})
+                }
+                "POST /v1/emergency/grants/{id}/review" => {
+                    json!({"note": "Fine", "outcome": "justified"})
+                }
+                "PUT /v1/emergency/policy" => crate::permissions::emergency_policy(),
                 _ => json!({}),
             };
             let answer = fresh.send(method.to_uppercase().parse()?, &path, Some(body)).await?;

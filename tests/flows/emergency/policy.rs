@@ -154,7 +154,7 @@ async fn of_parallel_requests_no_more_are_granted_than_the_policy_allows() -> an
     let world = World::start().await?;
     set_policy(&world, json!({"max_active_per_user": 2})).await?;
     let member = world.sign_in(Role::Member).await?;
-    let asked = (0..8).map(|n| {
+    let asked = (0..5).map(|n| {
         let client = member.clone();
         async move {
             ask(&client, json!({"reason": format!("Incident number {n} of this night")})).await

@@ -126,7 +126,7 @@ pub(super) mod tests {
             expires_at: noon,
         });
         let role = elevated.map_or(assigned, |role| role.max(assigned));
-        Decision { session: Arc::new(session), role, elevation, enrollment_only: false }
+        Decision { session: Arc::new(session), role, elevation, enrollment_only: false, at: noon }
     }
 
     fn headers(response: &Response) -> Vec<(&str, &str)> {
