@@ -1,5 +1,8 @@
 //! The commands and their options.
 
+use std::path::PathBuf;
+
+use chain::{PublicKey, SignedHead};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{failure::EXIT_CODES, pick::Id, profile, server::Server, when};
@@ -90,6 +93,8 @@ pub(crate) enum Command {
     Sessions(Sessions),
     /// Two-factor sign-in
     Mfa(Mfa),
+    /// The audit record
+    Audit(Audit),
     /// How the edges stand
     Edges,
     /// Who enforces a change
@@ -343,6 +348,34 @@ pub(crate) struct Mfa {
 pub(crate) enum MfaCommand {
     /// Set up an authenticator app, or move to another one
     SetUp,
+}
+
+/// What to do with the audit record.
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    #[command(subcommand)]
+    pub(crate) command: AuditCommand,
+}
+
+/// What to do with the audit record.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Whether an export of the record is what was written; asks no server
+    Verify(Verify),
+}
+
+/// Which file, and by what it is verified.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The file, as `GET /v1/audit/export` gave it
+    pub(crate) export: PathBuf,
+    /// A public key that may have signed it, from whoever runs the server; several after a change of keys
+    #[arg(long, value_name = "KEY", required = true)]
+    pub(crate) public_key: Vec<PublicKey>,
+    /// A head that was kept elsewhere, from the server's log, its events or `GET /v1/audit/head`: shows whether the
+    /// end was cut off
+    #[arg(long, value_name = "JSON", value_parser = |text: &str| serde_json::from_str::<SignedHead>(text))]
+    pub(crate) head: Vec<SignedHead>,
 }
 
 /// Which change.

@@ -1,5 +1,6 @@
 //! One file for each command, or for a few that belong together.
 
+mod audit;
 mod code;
 mod decide;
 mod edges;
@@ -40,6 +41,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Policy => policy::policy(context),
         Command::Sessions(what) => sessions::sessions(context, what),
         Command::Mfa(what) => mfa::mfa(context, &what),
+        Command::Audit(what) => audit::audit(context, &what),
         Command::Edges => edges::edges(context),
         Command::Receipt(which) => edges::receipt(context, &which),
         Command::Completions { shell } => completions(shell),

@@ -1,13 +1,12 @@
 //! What every Breakglass service speaks and stands on: message schemas, ids, subjects, the clock,
 //! the rules of the lease, and the runtime that each service starts with.
 //!
-//! Services depend on this crate and never on one another. The rules in [`lease`] and [`chain`] are values and
+//! Services depend on this crate and never on one another. The rules in [`lease`] are values and
 //! functions without I/O, clock or randomness: services wrap them, checks explore them.
 
 #![warn(missing_docs)]
 
 pub mod bus;
-pub mod chain;
 pub mod clock;
 #[cfg(feature = "database")]
 pub mod database;
@@ -21,3 +20,5 @@ pub mod runtime;
 pub mod subject;
 pub mod token;
 pub mod trace;
+
+pub use chain;

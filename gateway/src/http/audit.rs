@@ -216,7 +216,7 @@ mod tests {
         let detail = r#"{"n": 1e400, "z": -0.0, "text": "\u0001 ü \" 🔑"}"#;
         let content = shared::chain::Content {
             seq: 1,
-            at: Timestamp::from_micros(1_795_316_400_120_000),
+            at_micros: 1_795_316_400_120_000,
             actor: "\u{1}\n\"\\",
             action: "ü",
             target: None,
@@ -226,14 +226,14 @@ mod tests {
         };
         let entry = AuditEntry {
             seq: 1,
-            at: content.at,
+            at: Timestamp::from_micros(content.at_micros),
             actor: content.actor.to_owned(),
             action: content.action.to_owned(),
             target: None,
             ip: Some(String::new()),
             detail: Detail::from_text(detail.to_owned()).expect("JSON"),
             trace_id: None,
-            hash: Some(content.hash(Hash::beginning(tenant))),
+            hash: Some(content.hash(Hash::beginning(tenant.0))),
         };
         // As it comes from the worker.
         let entry = serde_json::from_slice(&serde_json::to_vec(&entry).expect("JSON"));

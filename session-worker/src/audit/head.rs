@@ -202,7 +202,7 @@ async fn lock(
     .await?;
     let Some(row) = row else { return Ok(None) };
     let head = Head {
-        tenant,
+        tenant: tenant.0,
         seq: row.audit_seq.cast_unsigned(),
         hash: hash(&row.audit_hash).map_err(sqlx::Error::Decode)?,
     };

@@ -3,7 +3,6 @@
 use serde_json::json;
 use shared::{
     chain::{Content, Hash, Problem},
-    clock::Timestamp,
     role::Role,
 };
 use sqlx::{PgConnection, Row as _};
@@ -141,7 +140,7 @@ async fn no_setting_of_the_database_changes_a_hash() -> anyhow::Result<()> {
                 hashed(&mut connection, tenant, texts, micros, &detail.to_string()).await?;
             let content = Content {
                 seq: 7,
-                at: Timestamp::from_micros(micros),
+                at_micros: micros,
                 actor: texts[0].unwrap_or_default(),
                 action: texts[1].unwrap_or_default(),
                 target: texts[2],
@@ -149,7 +148,7 @@ async fn no_setting_of_the_database_changes_a_hash() -> anyhow::Result<()> {
                 detail: &detail,
                 trace_id: texts[4],
             };
-            assert_eq!(beginning, Hash::beginning(shared::id::TenantId(tenant)));
+            assert_eq!(beginning, Hash::beginning(tenant));
             assert_eq!(hash, content.hash(beginning), "{setting}: {content:?}");
         }
     }

@@ -141,6 +141,46 @@ fn policy() -> Value {
     json!({"require_2fa": false, "required_roles": [], "grace_period_days": 3})
 }
 
+/// What a command line prints, and whether it was content.
+async fn run(name: &str, words: &[&str]) -> anyhow::Result<Result<String, String>> {
+    let mut command = tokio::process::Command::new(program(name)?);
+    let output = command.args(words).output().await?;
+    let text = String::from_utf8([output.stdout, output.stderr].concat())?;
+    Ok(if output.status.success() { Ok(text) } else { Err(text) })
+}
+
+#[tokio::test]
+async fn the_command_line_verifies_a_file() -> anyhow::Result<()> {
+    let world = world().await?;
+    let (reader, member) = people(&world).await?;
+    attempts(&member, 2).await?;
+    let head = serde_json::to_string(&head_of(&reader, last(&world, "acme").await?).await?)?;
+    let dir = tests::scratch::dir("record-")?;
+    let file = dir.path().join("record.ndjson");
+    let lines = export(&reader).await?;
+    let key = key(&world)?.to_string();
+    let verify = async |lines: &[String]| {
+        tokio::fs::write(&file, lines.join("\n")).await?;
+        let file = file.to_str().expect("text");
+        run("breakglass", &["audit", "verify", file, "--public-key", &key, "--head", &head]).await
+    };
+    let words = verify(&lines).await?.expect("it is intact");
+    assert!(
+        words.contains("The record is intact.") && !words.contains("may be missing"),
+        "{words}"
+    );
+    let words = verify(&lines[..3]).await?.expect_err("it was cut off");
+    assert!(
+        words.contains("the record ends with entry 3") && words.contains("may be missing"),
+        "{words}"
+    );
+    let edited: Vec<_> = lines.iter().map(|line| line.replace("operator", "somebody")).collect();
+    let words = verify(&edited).await?.expect_err("it was edited");
+    assert!(words.contains("entry 1 is not what was written"), "{words}");
+    world.end().await;
+    Ok(())
+}
+
 #[tokio::test]
 async fn keys_rotate() -> anyhow::Result<()> {
     let world = world().await?;
@@ -149,19 +189,18 @@ async fn keys_rotate() -> anyhow::Result<()> {
     let before = head_of(&reader, last(&world, "acme").await?).await?;
     let old = key(&world)?;
 
-    let operator = async |words: &[&str]| -> anyhow::Result<String> {
-        let output = tokio::process::Command::new(program("session-worker")?)
-            .arg("operator")
-            .args(words)
-            .output()
-            .await?;
-        anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(String::from_utf8(output.stdout)?)
-    };
     let path = world.stack.data().join("keys").join("audit-key");
-    tokio::fs::write(&path, operator(&["new-audit-key"]).await?).await?;
-    let new = operator(&["audit-public-key", "--audit-key", path.to_str().expect("text")]).await?;
-    let new = new.parse()?;
+    tokio::fs::write(
+        &path,
+        run("session-worker", &["operator", "new-audit-key"]).await?.expect("a key"),
+    )
+    .await?;
+    let new = run(
+        "session-worker",
+        &["operator", "audit-public-key", "--audit-key", path.to_str().expect("text")],
+    )
+    .await?;
+    let new = new.expect("a key").parse()?;
     assert_eq!((key(&world)?, new == old), (new, false));
     world.stack.kill("session-worker").await;
     world.stack.wait_ready("session-worker").await?;

@@ -6,9 +6,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use ed25519_dalek::{Signer as _, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 use super::Hash;
-use crate::id::TenantId;
 
 /// Characters of a key's id.
 const KEY_ID: usize = 16;
@@ -17,7 +17,7 @@ const KEY_ID: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     /// Whose record.
-    pub tenant: TenantId,
+    pub tenant: Uuid,
     /// The entry.
     pub seq: u64,
     /// Its hash.
@@ -118,7 +118,7 @@ impl PublicKey {
 
     /// Whether this key signed that head of the tenant's record.
     #[must_use]
-    pub fn signed(&self, tenant: TenantId, head: &SignedHead) -> bool {
+    pub fn signed(&self, tenant: Uuid, head: &SignedHead) -> bool {
         let text = Head { tenant, seq: head.seq, hash: head.hash }.text();
         let signature = ed25519_dalek::Signature::from_bytes(&head.signature.0);
         self.0.verify_strict(text.as_bytes(), &signature).is_ok()

@@ -2,14 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde::{
-    Deserialize,
-    de::{IntoDeserializer as _, value::Error as Unread},
-};
+use serde::Deserialize;
 use serde_json::value::RawValue;
+use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+use uuid::Uuid;
 
 use super::{Content, EXPORTED, HEAD_SIGNED, Hash, KeyId, PublicKey, SIGNER, SignedHead};
-use crate::{clock::Timestamp, id::TenantId};
 
 /// So many problems are told one by one; the others are counted.
 const TOLD: usize = 100;
@@ -117,7 +115,7 @@ pub struct Unsigned {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// Whose it says that it is.
-    pub tenant: Option<TenantId>,
+    pub tenant: Option<Uuid>,
     /// How many entries there are.
     pub entries: u64,
     /// The number of the last one.
@@ -126,8 +124,8 @@ pub struct Report {
     pub heads: u64,
     /// Everything up to this entry is covered by a head; 0: nothing.
     pub covered: u64,
-    /// When the last of these heads was signed.
-    pub covered_at: Option<Timestamp>,
+    /// When the last of these heads was signed, as the record says it.
+    pub covered_at: Option<String>,
     /// How many entries come after what is covered. The last head is one of them itself.
     pub uncovered: u64,
     /// What waited longest for a head. One that is signed every minute leaves little time to change
@@ -153,7 +151,7 @@ impl Report {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line<'a> {
-    tenant: TenantId,
+    tenant: Uuid,
     seq: u64,
     at: String,
     actor: String,
@@ -177,15 +175,15 @@ pub struct Verifier {
     /// The hash that the last entry has, right or wrong.
     hash: Option<Hash>,
     /// The first entry that waits for a head.
-    waiting: Option<(u64, Timestamp)>,
-    last_at: Option<Timestamp>,
+    waiting: Option<(u64, i64)>,
+    last_at: Option<i64>,
     /// Heads of unknown keys after the last one that is known: key, entry.
     unknown: BTreeMap<KeyId, u64>,
 }
 
 /// Verifies a record by all its lines, the keys that may have signed it, and heads that were seen
 /// elsewhere: in a log, in the stream of events, in an answer of the API.
-pub fn verify<L: AsRef<str>>(
+pub fn verify<L: AsRef<[u8]>>(
     lines: impl IntoIterator<Item = L>,
     keys: &[PublicKey],
     seen: &[SignedHead],
@@ -206,7 +204,7 @@ impl Verifier {
     }
 
     /// The next line, without its end.
-    pub fn line(&mut self, text: &str) {
+    pub fn line(&mut self, text: &[u8]) {
         self.lines += 1;
         let number = self.lines;
         let (line, at) = match read(text) {
@@ -229,7 +227,7 @@ impl Verifier {
         }
         let content = Content {
             seq,
-            at,
+            at_micros: at,
             actor: &line.actor,
             action: &line.action,
             target: line.target.as_deref(),
@@ -250,7 +248,7 @@ impl Verifier {
         self.hash = Some(line.hash);
         self.last_at = Some(at);
         if line.action == HEAD_SIGNED && line.actor == SIGNER {
-            self.head(tenant, seq, at, before, line.detail.get());
+            self.head(tenant, &line, at, before);
         } else {
             self.waiting.get_or_insert((seq, at));
         }
@@ -283,15 +281,9 @@ impl Verifier {
     }
 
     /// A head in the record, after an entry of the hash `before`.
-    fn head(
-        &mut self,
-        tenant: TenantId,
-        seq: u64,
-        at: Timestamp,
-        before: Option<Hash>,
-        detail: &str,
-    ) {
-        let Ok(head) = serde_json::from_str::<SignedHead>(detail) else {
+    fn head(&mut self, tenant: Uuid, line: &Line<'_>, at: i64, before: Option<Hash>) {
+        let seq = line.seq;
+        let Ok(head) = serde_json::from_str::<SignedHead>(line.detail.get()) else {
             return self.tell(Problem::NoHead { seq, why: "it has no head in it" });
         };
         if head.seq.checked_add(1) != Some(seq) {
@@ -309,7 +301,7 @@ impl Verifier {
                 self.waited(head.seq, at);
                 self.report.heads += 1;
                 self.report.covered = head.seq;
-                self.report.covered_at = Some(at);
+                self.report.covered_at = Some(line.at.clone());
                 self.report.uncovered = 1;
                 self.unknown.clear();
             }
@@ -320,9 +312,10 @@ impl Verifier {
     }
 
     /// Nothing waits for a head any more.
-    fn waited(&mut self, to: u64, until: Timestamp) {
+    fn waited(&mut self, to: u64, until: i64) {
         let Some((from, since)) = self.waiting.take() else { return };
-        let lasted = until.since(since);
+        let micros = u64::try_from(until.saturating_sub(since)).unwrap_or(0);
+        let lasted = Duration::from_micros(micros);
         if self.report.longest_unsigned.is_none_or(|longest| longest.lasted < lasted) {
             self.report.longest_unsigned = Some(Unsigned { from, to, lasted });
         }
@@ -337,16 +330,18 @@ impl Verifier {
     }
 }
 
-fn read(text: &str) -> Result<(Line<'_>, Timestamp), String> {
-    let line: Line<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let at = Timestamp::deserialize(line.at.as_str().into_deserializer())
-        .map_err(|error: Unread| error.to_string())?;
-    // Only what is hashed may be said, and only in one way.
-    if at.to_string() == line.at {
-        Ok((line, at))
-    } else {
-        Err("the time is not in UTC".to_owned())
-    }
+fn read(text: &[u8]) -> Result<(Line<'_>, i64), String> {
+    let line: Line<'_> = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let at = micros(&line.at).ok_or("the time is not written as the record writes it")?;
+    Ok((line, at))
+}
+
+/// Microseconds since the Unix epoch. Only what is hashed may be said, and only in one way.
+fn micros(text: &str) -> Option<i64> {
+    let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    let micros = i64::try_from(at.unix_timestamp_nanos() / 1_000).ok()?;
+    let is_exact = at.offset() == UtcOffset::UTC && at.nanosecond() % 1_000 == 0;
+    (is_exact && at.format(&Rfc3339).is_ok_and(|same| same == text)).then_some(micros)
 }
 
 #[cfg(test)]
@@ -361,7 +356,7 @@ mod tests {
     /// A record that is written as the database and session-worker write it.
     #[derive(Clone)]
     struct Record {
-        tenant: TenantId,
+        tenant: Uuid,
         lines: Vec<Value>,
         hash: Hash,
     }
@@ -375,7 +370,7 @@ mod tests {
             Self::of(tenant())
         }
 
-        fn of(tenant: TenantId) -> Self {
+        fn of(tenant: Uuid) -> Self {
             Self { tenant, lines: Vec::new(), hash: Hash::beginning(tenant) }
         }
 
@@ -385,16 +380,12 @@ mod tests {
 
         fn append(&mut self, actor: &str, action: &str, detail: &Value) {
             // One entry a second.
-            let at = Timestamp::from_micros(0).plus(Duration::from_secs(self.seq()));
-            self.append_at(at, actor, action, detail);
-        }
-
-        fn append_at(&mut self, at: Timestamp, actor: &str, action: &str, detail: &Value) {
-            let seq = self.seq() + 1;
+            let seconds = self.seq();
+            let seq = seconds + 1;
             let detail_text = detail.to_string();
             let content = Content {
                 seq,
-                at,
+                at_micros: seconds.cast_signed() * 1_000_000,
                 actor,
                 action,
                 target: Some("user:1"),
@@ -404,7 +395,7 @@ mod tests {
             };
             self.hash = content.hash(self.hash);
             self.lines.push(json!({
-                "tenant": self.tenant, "seq": seq, "at": at, "actor": actor, "action": action,
+                "tenant": self.tenant, "seq": seq, "at": format!("1970-01-01T00:00:{seconds:02}Z"), "actor": actor, "action": action,
                 "target": "user:1", "ip": null, "detail": detail, "trace_id": null, "hash": self.hash,
             }));
         }
@@ -425,10 +416,10 @@ mod tests {
             for (seq, line) in (1..).zip(&mut self.lines) {
                 line["seq"] = json!(seq);
                 let text = line.to_string();
-                let (read, at) = read(&text).expect("a line");
+                let (read, at) = read(text.as_bytes()).expect("a line");
                 let content = Content {
                     seq,
-                    at,
+                    at_micros: at,
                     actor: &read.actor,
                     action: &read.action,
                     target: read.target.as_deref(),
@@ -472,7 +463,7 @@ mod tests {
             last: 12,
             heads: 2,
             covered: 9,
-            covered_at: Some(Timestamp::from_micros(9_000_000)),
+            covered_at: Some("1970-01-01T00:00:09Z".to_owned()),
             uncovered: 3,
             longest_unsigned: Some(Unsigned { from: 1, to: 5, lasted: Duration::from_secs(5) }),
             ends_with_export: false,
@@ -653,13 +644,29 @@ mod tests {
         for (changed, why) in [
             (line.replacen('{', "{\"note\": 1,", 1), "unknown field `note`"),
             (line.replacen("\"ip\":null", "\"ip\":null,\"ip\":null", 1), "duplicate field `ip`"),
-            (line.replace("00:00:00Z", "00:00:00.000000000Z"), "not in UTC"),
-            (line.replace("00:00:00Z", "01:00:00+01:00"), "not in UTC"),
+            (line.replace("00:00:00Z", "00:00:00.000000000Z"), "the time is not written"),
+            (line.replace("00:00:00Z", "01:00:00+01:00"), "the time is not written"),
             (line[..line.len() - 5].to_owned(), "EOF"),
             (String::new(), "EOF"),
         ] {
             let told = says(changed.clone());
             assert!(told.contains("line 1") && told.contains(why), "{changed}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_text_is_refused() {
+        let (record, _) = record();
+        let text = record.lines[0].to_string();
+        for (name, place) in [("actor", "somebody"), ("detail", "\"n\"")] {
+            let mut bytes = text.clone().into_bytes();
+            let at = text.find(place).expect("it is there") + 2;
+            bytes[at] = 0xff;
+            let problems = verify([bytes], &[], &[]).problems;
+            assert!(
+                matches!(problems[0], Problem::Unreadable { line: 1, .. }),
+                "{name}: {problems:?}"
+            );
         }
     }
 
@@ -683,7 +690,7 @@ mod tests {
         for detail in details {
             let content = Content {
                 seq: 1,
-                at: Timestamp::from_micros(0),
+                at_micros: 0,
                 actor: "a",
                 action: "b",
                 target: None,
