@@ -2,6 +2,7 @@
 
 mod accounts;
 mod bad_input;
+mod cli;
 mod emergency;
 mod expiry;
 mod faults;

@@ -159,19 +159,21 @@ fn lines(json: bool, asked: &Receiver<Asked>) -> Result<Exit, Failure> {
 }
 
 fn line(grant: &Grant, now: Timestamp) -> String {
-    let standing = match (grant.standing(now), &grant.ended_by) {
-        (_, Some(by)) => format!("by {by}"),
-        (standing, None) => standing,
+    let what = if grant.is_live() {
+        format!("{}  {}  {}", grant.role, grant.standing(now), grant::reason(grant))
+    } else {
+        how_it_ended(grant)
     };
-    format!(
-        "{} {} {} {} {} ({standing}): {}",
-        when::local(now, now),
-        short(&grant.id),
-        grant.state,
-        grant.user.email,
-        grant.role,
-        grant::reason(grant)
-    )
+    let (at, id) = (when::local(now, now), short(&grant.id));
+    let (state, who) = (grant.state.to_string(), &grant.user.email);
+    format!("{at}  {id}  {state:<7}  {who}  {what}")
+}
+
+/// `by max@acme.test: Rolled back`
+fn how_it_ended(grant: &Grant) -> String {
+    let by = grant.ended_by.as_ref().map(|by| format!("by {}", by.email));
+    let parts = [by, grant.end_reason.as_ref().map(ToString::to_string)];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
 }
 
 /// What is drawn.
@@ -307,9 +309,8 @@ impl View {
 
 fn ended(grant: &Grant, now: Timestamp) -> String {
     let at = grant.ended_at.map(|end| when::local(end, now)).unwrap_or_default();
-    let by = grant.ended_by.as_ref().map(|by| format!(" by {}", by.email)).unwrap_or_default();
-    let reason = grant.end_reason.as_ref().map(|said| format!(": {said}")).unwrap_or_default();
-    format!("{} {at} {}{by}, {}{reason}", short(&grant.id), grant.state, grant.user.email)
+    let (id, how) = (short(&grant.id), how_it_ended(grant));
+    format!("{id}  {}  {} {at} {how}", grant.user.email, grant.state)
 }
 
 fn trouble(failure: &Failure) -> String {
