@@ -157,7 +157,10 @@ impl Problem {
             "fresh-mfa-required" => {
                 "Give the code that your authenticator app shows now: --code 123456"
             }
-            "review-overdue" => "See what is open: breakglass list --user me --all",
+            "review-overdue" => {
+                "Which one: breakglass list --user me --all. Before that, where the policy allows it: \
+                 --bypass-approval"
+            }
             "request-changed" => "Look at it again and decide anew.",
             "edge-fenced" => "Name further servers, to be tried in turn: --server URL --server URL",
             _ => return self.retry_after.map(again),

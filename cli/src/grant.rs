@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use crate::{
-    message::{Grant, Text},
+    message::{Grant, Review, Text},
     table::Table,
     terminal::{Style, Terminal},
     when,
@@ -98,17 +98,21 @@ pub(crate) fn reason(grant: &Grant) -> String {
 
 /// All that is known of a grant.
 pub(crate) fn details(grant: &Grant, terminal: Terminal, now: Timestamp) -> String {
-    let mut rows: Vec<(&str, String)> = vec![
-        ("Who", grant.user.to_string()),
-        ("Role", grant.role.to_string()),
-        ("Reason", indented(&grant.reason)),
-    ];
+    let mut rows: Vec<(&str, String)> =
+        vec![("Who", grant.user.to_string()), ("Role", role(grant))];
+    if grant.duration_seconds > 0 {
+        rows.push(("For", when::duration(grant.duration_seconds)));
+    }
+    rows.push(("Reason", indented(&grant.reason)));
     if let Some(ticket) = &grant.ticket {
         rows.push(("Ticket", ticket.to_string()));
     }
-    rows.push(("Requested", when::both(grant.requested_at, now)));
-    if grant.approvals_needed > 0 || !grant.approvals.is_empty() {
+    rows.push(("Requested", requested(grant, now)));
+    if grant.bypassed || grant.approvals_needed > 0 || !grant.approvals.is_empty() {
         rows.push(("Approvals", approvals(grant, now)));
+    }
+    if let (true, Some(end)) = (grant.is_pending(), grant.pending_until) {
+        rows.push(("Waits until", when::both(end, now)));
     }
     if let Some(begin) = grant.activated_at {
         rows.push(("Began", when::both(begin, now)));
@@ -122,14 +126,7 @@ pub(crate) fn details(grant: &Grant, terminal: Terminal, now: Timestamp) -> Stri
         rows.push(("Extends", short(extended)));
     }
     if let Some(review) = &grant.review {
-        let mut said = format!("{}, due {}", review.state, when::both(review.due_at, now));
-        if let Some(reviewer) = &review.reviewer {
-            let _ = write!(said, ", by {reviewer}");
-        }
-        if let Some(note) = &review.note {
-            let _ = write!(said, "\n{}", indented(note));
-        }
-        rows.push(("Review", said));
+        rows.push(("Review", reviewed(review, now)));
     }
     rows.push(("Full id", grant.id.to_string()));
     let state = terminal.paint(grant.style(), &grant.state.to_string());
@@ -159,8 +156,42 @@ fn indented(text: &Text) -> String {
     text.lines().collect::<Vec<_>>().join("\n")
 }
 
+fn role(grant: &Grant) -> String {
+    match grant.applies_to.raw() {
+        "session" => format!("{}, in the session that asked alone", grant.role),
+        _ => grant.role.to_string(),
+    }
+}
+
+fn requested(grant: &Grant, now: Timestamp) -> String {
+    let at = when::both(grant.requested_at, now);
+    match grant.factor.as_ref().map(Text::raw) {
+        None => at,
+        Some("totp") => format!("{at}, with a code of an authenticator app"),
+        Some("backup-code") => format!("{at}, with a backup code"),
+        Some(_) => format!("{at}, with a second factor"),
+    }
+}
+
+fn reviewed(review: &Review, now: Timestamp) -> String {
+    let mut said = match (&review.reviewer, review.at) {
+        (Some(reviewer), Some(at)) => {
+            format!("{} by {reviewer} at {}", review.state, when::local(at, now))
+        }
+        (Some(reviewer), None) => format!("{} by {reviewer}", review.state),
+        (None, _) => format!("{}: by {}", review.state, when::both(review.due_at, now)),
+    };
+    if let Some(note) = &review.note {
+        let _ = write!(said, "\n{}", indented(note));
+    }
+    said
+}
+
 fn approvals(grant: &Grant, now: Timestamp) -> String {
     let mut lines = vec![format!("{} of {}", grant.approved(), grant.approvals_needed)];
+    if grant.bypassed {
+        lines[0].push_str(", bypassed");
+    }
     for approval in &grant.approvals {
         let verb = match approval.decision.raw() {
             "approve" => "approved".to_owned(),

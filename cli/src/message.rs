@@ -153,6 +153,15 @@ pub(crate) struct Grant {
     #[serde(default)]
     pub(crate) reason: Text,
     pub(crate) ticket: Option<Text>,
+    /// For how long, from its beginning; 0: the server does not say.
+    #[serde(default)]
+    pub(crate) duration_seconds: u64,
+    #[serde(default)]
+    pub(crate) applies_to: Text,
+    #[serde(default)]
+    pub(crate) bypassed: bool,
+    pub(crate) factor: Option<Text>,
+    pub(crate) pending_until: Option<Timestamp>,
     pub(crate) requested_at: Timestamp,
     pub(crate) activated_at: Option<Timestamp>,
     pub(crate) expires_at: Option<Timestamp>,
@@ -209,6 +218,7 @@ pub(crate) struct Review {
     pub(crate) state: Text,
     pub(crate) reviewer: Option<Person>,
     pub(crate) note: Option<Text>,
+    pub(crate) at: Option<Timestamp>,
 }
 
 #[derive(Debug, Deserialize)]

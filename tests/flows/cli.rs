@@ -1,5 +1,6 @@
 //! The command line, with a whole Breakglass.
 
+mod emergency;
 mod terminal;
 
 use std::{path::PathBuf, process::Stdio};

@@ -21,7 +21,7 @@ use tests::{Answer, Client, World};
 const REASON: &str = "Checkout is down since the release";
 
 /// Changes some fields of the policy of `acme`, as its admin would.
-async fn set_policy(world: &World, changes: Value) -> anyhow::Result<Client> {
+pub(crate) async fn set_policy(world: &World, changes: Value) -> anyhow::Result<Client> {
     let admin = world.sign_in(Role::Admin).await?;
     let mut policy = admin.get("/v1/emergency/policy").await?.expect(200).body;
     let changes = changes.as_object().context("an object")?;

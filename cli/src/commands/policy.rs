@@ -46,7 +46,7 @@ fn words(policy: &Policy) -> String {
         rows.push(("Ticket", format!("like {pattern}")));
     }
     if policy.require_fresh_mfa {
-        rows.push(("Code", "a fresh one of your authenticator app".to_owned()));
+        rows.push(("Code", "who has a second factor shows a code".to_owned()));
     }
     if policy.approvals_needed > 0 {
         rows.push(("A request waits", when::duration(policy.pending_timeout_seconds)));
@@ -60,7 +60,7 @@ fn words(policy: &Policy) -> String {
         };
         rows.push(("Without approval", bypass));
     }
-    rows.push(("At a time", format!("{} active for each user", policy.max_active_per_user)));
+    rows.push(("At a time", format!("{} of a user", policy.max_active_per_user)));
     if policy.cooldown_seconds > 0 {
         rows.push(("Pause after one", when::duration(policy.cooldown_seconds)));
     }
