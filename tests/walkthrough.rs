@@ -1,4 +1,4 @@
-//! The README's walk through the main job, run from its own text, against what its first command
+//! The README's walks through the main job, over HTTP and from a terminal, run from its own text, against what its first command
 //! starts: the real script, an optimised build, a private bus and a private database.
 
 use std::{
@@ -18,14 +18,14 @@ use shared::{
     random,
 };
 use tempfile::TempDir;
-use tests::{eventually, scratch};
+use tests::{eventually, program, scratch};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
     time::timeout,
 };
 
-const HEADING: &str = "## A walk through the main job";
+const HEADINGS: [&str; 2] = ["## A walk through the main job", "## From a terminal"];
 
 /// The first run builds everything, optimised.
 const TO_GET_READY: Duration = Duration::from_mins(18);
@@ -48,8 +48,8 @@ struct Step {
 #[tokio::test]
 async fn the_readme_does_what_it_says() -> anyhow::Result<()> {
     let readme = fs::read_to_string(top().join("README.md"))?;
-    let blocks = blocks(&readme);
-    ensure!(blocks.len() >= 8, "the walk has {} blocks", blocks.len());
+    let blocks = HEADINGS.map(|heading| blocks(&readme, heading)).concat();
+    ensure!(blocks.len() >= 9, "the walk has {} blocks", blocks.len());
 
     let launcher = Launcher::start().await?;
     // Past the test harness, which keeps what a passed test prints to itself.
@@ -202,11 +202,11 @@ fn is_running(pid: i32) -> bool {
     state.is_some_and(|state| state != 'Z' && state != 'X')
 }
 
-/// The `sh` blocks under the heading.
-fn blocks(readme: &str) -> Vec<String> {
+/// The `sh` blocks under a heading.
+fn blocks(readme: &str, heading: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut block: Option<String> = None;
-    let walk = readme.lines().skip_while(|line| *line != HEADING).skip(1);
+    let walk = readme.lines().skip_while(|line| *line != heading).skip(1);
     // In a block, `##` would be a comment.
     for line in walk {
         match (line, &mut block) {
@@ -256,6 +256,11 @@ async fn walk(steps: &[&Step]) -> anyhow::Result<Vec<Vec<String>>> {
     fs::write(&path, script)?;
     let mut bash = Command::new("bash");
     bash.arg(&path).current_dir(top()).stdin(Stdio::null()).kill_on_drop(true);
+    // As `cargo install` would have put it there, and at home nowhere yet.
+    let mut path = program("breakglass")?.parent().context("a folder")?.as_os_str().to_owned();
+    path.push(":");
+    path.push(env::var_os("PATH").context("a PATH")?);
+    bash.env("PATH", path).env("XDG_CONFIG_HOME", dir.path());
     let output = timeout(TO_WALK, bash.output()).await.context("the walk takes too long")??;
     let text = String::from_utf8(output.stdout)?;
     let mut printed: Vec<_> = text.split(&format!("\n{end}\n")).map(lines).collect();
@@ -285,10 +290,11 @@ fn line_fits(written: &str, printed: &str) -> bool {
 
 #[test]
 fn blocks_are_those_of_the_walk() {
+    let heading = HEADINGS[0];
     let readme = format!(
-        "# A\n```sh\nnot this\n```\n{HEADING}\ntext\n```sh\n## x\na\n```\n```\nnor this\n```\n```sh\nb\n```\n## Next\n```sh\nnot this\n```\n"
+        "# A\n```sh\nnot this\n```\n{heading}\ntext\n```sh\n## x\na\n```\n```\nnor this\n```\n```sh\nb\n```\n## Next\n```sh\nnot this\n```\n"
     );
-    assert_eq!(blocks(&readme), ["## x\na\n", "b\n"]);
+    assert_eq!(blocks(&readme, heading), ["## x\na\n", "b\n"]);
 }
 
 #[test]

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use chain::{PublicKey, SignedHead};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{failure::EXIT_CODES, pick::Id, profile, server::Server, when};
+use crate::{pick::Id, profile, server::Server, when};
 
 /// Emergency access from a terminal.
 #[derive(Debug, Parser)]
-#[command(name = "breakglass", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "breakglass", version, after_help = AFTER, max_term_width = 100)]
 #[command(disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -17,6 +17,26 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
+
+const AFTER: &str = "\
+In an emergency:
+  breakglass sign-in --server https://breakglass.example
+  breakglass request --reason \"Checkout is down, rolling back the release\" --for 30m
+  breakglass revoke
+
+Exit codes:
+  0  done
+  1  refused, or something went wrong
+  2  the command was not understood
+  3  not signed in, or the session has ended
+  4  not permitted
+  5  on record, but not in effect yet: approvals are missing, or an edge has not confirmed
+  6  no server reached, or it could not answer (a change may have happened: look before trying again)
+
+Files and environment:
+  ~/.config/breakglass/ (or $XDG_CONFIG_HOME/breakglass/) holds who you are signed in as, for you alone.
+  BREAKGLASS_TOKEN with BREAKGLASS_SERVER is used instead of that, for scripts.
+  SSL_CERT_FILE names who may vouch for servers, where this system knows them not.";
 
 /// Options of all commands.
 #[derive(Debug, Clone, Args)]

@@ -32,17 +32,6 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The same for `--help`.
-pub(crate) const EXIT_CODES: &str = "\
-Exit codes:
-  0  done
-  1  refused, or something went wrong
-  2  the command was not understood
-  3  not signed in, or the session has ended
-  4  not permitted
-  5  on record, but not in effect yet: approvals are missing, or an edge has not confirmed
-  6  no server reached, or it could not answer (a change may have happened: look before trying again)";
-
 /// Why a command did not do what it should.
 #[derive(Debug)]
 pub(crate) enum Failure {

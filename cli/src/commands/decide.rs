@@ -19,7 +19,12 @@ pub(super) fn approve(context: &Context, which: &args::Decision) -> Result<Exit,
     let mut api = context.api()?;
     let request = request(&mut api, which, "approve")?;
     terminal::note(&grant::details(&request, context.terminal.for_notes(), api.now()));
-    context.confirm(&format!("Approve {} for {}?", request.role, request.user), which.yes)?;
+    let time = match request.duration_seconds {
+        0 => String::new(),
+        seconds => format!(" for {}", when::duration(seconds)),
+    };
+    let question = format!("Approve that {} is {}{time}?", request.user, request.role);
+    context.confirm(&question, which.yes)?;
     let mut answer = api.post(&path(&request, "approve"), &decision(&request, which))?;
     let (receipt, exit) = receipt::settle(context, &mut api, &mut answer)?;
     let grant = answer.read::<OneGrant>()?.grant;
@@ -46,7 +51,7 @@ pub(super) fn deny(context: &Context, which: &args::Decision) -> Result<Exit, Fa
     context.confirm("Deny it?", which.yes)?;
     let answer = api.post(&path(&request, "deny"), &decision(&request, which))?;
     let grant = answer.read::<OneGrant>()?.grant;
-    let words = format!("Denied: {} does not become {}.", grant.user, grant.role);
+    let words = format!("Denied: the request {} of {}.", grant::short(&grant.id), grant.user);
     context.answer(&answer.body, &words)?;
     Ok(Exit::Done)
 }

@@ -94,17 +94,18 @@ fn outcome(
 ) -> String {
     let (terminal, now, id) = (context.terminal, api.now(), short(&grant.id));
     if grant.is_pending() {
-        let extended = match grant.extended_from {
-            Some(_) => "\nUntil then what you have stays as it is.",
-            None => "",
-        };
-        return format!(
-            "{} {} so far.{extended}\n\
-             To approve ({approvers}):  breakglass approve {id}\n\
-             To withdraw it:  breakglass cancel {id}",
-            terminal.paint(Style::Warning, "Your request waits for approval:"),
-            grant.approvals_in_words(),
-        );
+        let waits = terminal.paint(Style::Warning, "waits for approval");
+        let mut lines =
+            vec![format!("Your request {id} {waits}: {} so far.", grant.approvals_in_words())];
+        if grant.extended_from.is_some() {
+            lines.push("Until then what you have stays as it is.".to_owned());
+        }
+        if let Some(end) = grant.pending_until {
+            lines.push(format!("It waits until {}.", when::both(end, now)));
+        }
+        lines.push(format!("{approvers} approves it:  breakglass approve {id}"));
+        lines.push(format!("You can withdraw it:  breakglass cancel {id}"));
+        return lines.join("\n");
     }
     if !grant.is_active() {
         return ended(grant);
@@ -174,8 +175,8 @@ fn approvers(api: &mut Api) -> String {
     match policy {
         Ok(policy) if !policy.approvers.is_empty() => {
             let roles: Vec<_> = policy.approvers.iter().map(ToString::to_string).collect();
-            format!("another {}", roles.join(" or "))
+            format!("Somebody else ({})", roles.join(" or "))
         }
-        _ => "somebody else, who may".to_owned(),
+        _ => "Somebody else, who may,".to_owned(),
     }
 }

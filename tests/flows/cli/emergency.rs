@@ -53,7 +53,9 @@ async fn a_request_waits_until_somebody_has_looked_and_said_yes() -> anyhow::Res
     assert_eq!(world.demand_admin(&client).await?, [200; 3]);
     // More of it takes the same.
     let more = ["extend", "-r", "The rollback takes its time", "--for", "30m"];
-    mia.run(&more).await?.expect(5, &["what you have stays as it is", "another manager or admin"]);
+    mia.run(&more)
+        .await?
+        .expect(5, &["what you have stays as it is", "Somebody else (manager or admin)"]);
     max.run(&["approve", "-y", "-c", "Go on"]).await?.expect(0, &["Extends", "is admin until"]);
     mia.run(&["list"]).await?.expect(0, &["active", "The rollback takes its time"]);
     mia.run(&["revoke"]).await?.expect(0, &["your only active grant"]);
@@ -69,12 +71,12 @@ async fn a_request_is_denied_withdrawn_or_goes_by_itself() -> anyhow::Result<()>
     let max = Person::signed_in(&world, Role::Manager).await?;
     let ada = Person::signed_in(&world, Role::Admin).await?;
     let asked = mia.run(&["request", "-r", REASON]).await?;
-    let said = ["waits for approval: 0 of 2 approvals so far", "another manager or admin"];
+    let said = ["waits for approval: 0 of 2 approvals so far", "Somebody else (manager or admin)"];
     asked.expect(5, &said);
     mia.run(&["approve", "--yes"]).await?.expect(1, &["Nobody's request is pending"]);
     max.run(&["approve", "--yes"]).await?.expect(0, &["Approved: 1 of 2 approvals so far."]);
     max.run(&["approve", "--yes"]).await?.expect(1, &["already-decided"]);
-    ada.run(&["deny", "-y", "-c", "Call me first"]).await?.expect(0, &["Denied: Mia Member"]);
+    ada.run(&["deny", "-y", "-c", "Call me first"]).await?.expect(0, &["of Mia Member"]);
     let shown = mia.run(&["list", "--state", "denied", "--json"]).await?.json()?;
     let id = shown["grants"][0]["id"].as_str().context("an id")?;
     let said = ["denied by Ada Admin", "Call me first", "approved by Max Manager"];
