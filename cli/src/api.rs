@@ -26,7 +26,8 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// No answer is nearly as large, in bytes.
 const LARGEST: u64 = 16 * 1024 * 1024;
 /// What to say where nobody knows whether a change was made.
-const PERHAPS: &str = "It may have happened all the same: look before you try again.";
+const PERHAPS: &str =
+    "It may have happened all the same: look before you try again (breakglass list).";
 /// Clocks that differ by less show the same times.
 const SAME_CLOCK: SignedDuration = SignedDuration::from_secs(2);
 

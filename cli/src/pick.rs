@@ -16,8 +16,9 @@ const FULL: usize = 36;
 /// Fewer characters would soon fit several.
 const LEAST: usize = 4;
 /// How many grants of the newest are looked through.
+pub(crate) const NEWEST: usize = 1000;
+/// So many come in one answer.
 const PAGE: usize = 200;
-const PAGES: usize = 5;
 
 /// An id, or the end of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,10 +81,10 @@ pub(crate) fn full_id(api: &mut Api, id: &Id, wanted: Wanted) -> Result<String, 
     }
     let mut found = Vec::new();
     if wanted != Wanted::Any {
-        found = ending_in(id, list(api, wanted.state(), "", PAGE * PAGES)?.grants()?);
+        found = ending_in(id, list(api, wanted.state(), "", NEWEST)?.grants()?);
     }
     if found.is_empty() {
-        found = ending_in(id, list(api, None, "", PAGE * PAGES)?.grants()?);
+        found = ending_in(id, list(api, None, "", NEWEST)?.grants()?);
     }
     match found.as_slice() {
         [one] => Ok(one.id.raw().to_owned()),

@@ -63,7 +63,7 @@ fn request(api: &mut Api, which: &args::Decision, command: &str) -> Result<Grant
         api.get(&format!("/v1/emergency/grants/{id}"))?.read::<OneGrant>()?.grant
     } else {
         let me: Me = api.get("/v1/me")?.read()?;
-        let mut pending = pick::list(api, Some("pending"), "", usize::MAX >> 1)?.grants()?;
+        let mut pending = pick::list(api, Some("pending"), "", pick::NEWEST)?.grants()?;
         pending.retain(|grant| grant.user.id != me.user.id);
         pick::only(pending, "Nobody's request is pending that you can see.", "requests", command)?
     };

@@ -56,7 +56,7 @@ pub(super) fn cancel(context: &Context, which: &args::Cancelled) -> Result<Exit,
 pub(super) fn only_own(api: &mut Api, wanted: Wanted, command: &str) -> Result<Grant, Failure> {
     let me: Me = api.get("/v1/me")?.read()?;
     let own = |api: &mut Api, state| {
-        pick::list(api, Some(state), me.user.id.raw(), usize::MAX >> 1)?.grants()
+        pick::list(api, Some(state), me.user.id.raw(), pick::NEWEST)?.grants()
     };
     let active = wanted == Wanted::Active;
     let (state, other) = if active { ("active", "pending") } else { ("pending", "active") };

@@ -40,7 +40,7 @@ pub(super) fn list(context: &Context, which: &args::List) -> Result<Exit, Failur
         grant::table(&grants, context.terminal, api.now(), width)
     };
     if listed.more {
-        let _ = writeln!(words, "There are more: --limit {}", limit * 4);
+        let _ = writeln!(words, "There are more: --limit {}", (limit * 4).min(MOST));
     }
     context.answer(&json!({"grants": listed.grants, "next_cursor": null}), &words)?;
     Ok(Exit::Done)
@@ -55,6 +55,9 @@ fn nothing(which: &args::List) -> String {
         }
     }
 }
+
+/// The greatest limit.
+const MOST: usize = 10_000;
 
 /// Whose grants.
 enum User {

@@ -16,6 +16,9 @@ use crate::{
     when,
 };
 
+/// How many pages of users are looked through for an address; after that it takes the id.
+const PAGES: usize = 50;
+
 pub(super) fn sessions(context: &Context, what: args::Sessions) -> Result<Exit, Failure> {
     let mut api = context.api()?;
     let whose = match &what.user {
@@ -130,7 +133,7 @@ fn user_id(api: &mut Api, user: &str) -> Result<String, Failure> {
         return Ok(user.to_owned());
     }
     let mut cursor = String::new();
-    loop {
+    for _ in 0..PAGES {
         let answer = api.get(&format!("/v1/users?limit=200{cursor}"))?;
         let users = answer.body["users"].as_array().cloned().unwrap_or_default();
         let found = users.iter().find(|found| {
@@ -142,7 +145,8 @@ fn user_id(api: &mut Api, user: &str) -> Result<String, Failure> {
         let next = answer.body["next_cursor"].as_str();
         match next.filter(|next| next.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')) {
             Some(next) if !users.is_empty() => cursor = format!("&cursor={next}"),
-            _ => return Err(Failure::other("There is no such user that you can see.")),
+            _ => break,
         }
     }
+    Err(Failure::other("There is no such user that you can see."))
 }

@@ -142,6 +142,17 @@ fn a_change_whose_answer_is_lost_is_not_asked_for_again() {
 }
 
 #[test]
+fn how_long_something_takes_goes_by_the_servers_clock() {
+    let stub = Stub::start(|request| {
+        let me = String::from_utf8(me(request)).expect("text");
+        // Two hours before the session ends.
+        me.replacen("\r\n", "\r\nDate: Sun, 22 Nov 2026 23:51:26 GMT\r\n", 1).into_bytes()
+    });
+    let said = ["ends Mon 23 Nov 01:51 (in 2 h)"];
+    Person::signed_in(&[stub.url()]).run(&["whoami"]).expect(0, &said);
+}
+
+#[test]
 fn a_refusal_is_told_with_its_code_and_trace() {
     let refused = |code: &'static str, status| Stub::start(move |_| problem(status, code));
     for (status, code, exit) in [
