@@ -9,6 +9,8 @@ use shared::{
     runtime::{RuntimeConfig, ServiceConfig},
 };
 
+use crate::NotifyConfig;
+
 /// Breakglass: emergency policy and grants.
 #[derive(Debug, Clone, Parser)]
 #[command(version, about)]
@@ -16,6 +18,9 @@ pub struct Config {
     /// Where to serve `/healthz` and `/readyz`; absent: nowhere.
     #[arg(long, env = "BREAKGLASS_HEALTH_LISTEN")]
     pub health_listen: Option<SocketAddr>,
+    /// How others are told what happened.
+    #[command(flatten)]
+    pub notify: NotifyConfig,
     /// The bus.
     #[command(flatten)]
     pub bus: BusConfig,

@@ -1,4 +1,5 @@
-//! grant-worker owns emergency access: the policy of each tenant and the life of each grant.
+//! grant-worker owns emergency access: the policy of each tenant and the life of each grant; and it
+//! tells others what happened (`notify`).
 //!
 //! It commits a change together with its audit record and its revision, then has session-worker
 //! broadcast the revision and answer with the receipt. It owns no sessions, speaks to no edge, and
@@ -9,6 +10,7 @@ mod config;
 mod decide;
 mod evidence;
 mod expire;
+mod notify;
 mod policy;
 mod read;
 mod record;
@@ -30,8 +32,8 @@ use shared::{
 };
 use tokio::task::JoinSet;
 
-pub use self::config::Config;
-use self::state::State;
+pub use self::{config::Config, notify::NotifyConfig};
+use self::{notify::Notify, state::State};
 
 /// How long the last answers may take to go out.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -46,8 +48,15 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
         let stop = context.stop.clone();
         tasks.spawn(database::serve_health(listen, stop, bus.clone(), pool.clone()));
     }
+    let notify = Notify::new(
+        &config.notify,
+        &config.database.database_url,
+        bus.clone(),
+        context.clock.clone(),
+    )?;
+    notify.spawn(&mut tasks, &context.stop);
     let state = State::new(bus.clone(), pool.clone(), context.clock);
-    tasks.spawn(service::serve(state, context.stop.clone()));
+    tasks.spawn(service::serve(state, notify, context.stop.clone()));
     let result = runtime::until_first_ends(&context.stop, tasks).await;
     bus.flush(FLUSH).await;
     pool.close().await;

@@ -12,11 +12,16 @@ use shared::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cancel, decide, evidence, expire, policy, read, request, review, revoke, state::State,
+    cancel, decide, evidence, expire, notify::Notify, policy, read, request, review, revoke,
+    state::State,
 };
 
 /// Serves requests until `stop` is cancelled, then finishes what has begun.
-pub(crate) async fn serve(state: State, stop: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn serve(
+    state: State,
+    notify: Notify,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let server = Server::new(state.bus.clone(), stop);
     server.handle::<RequestGrant, _, _, _>(&state, request::request).await?;
     server.handle::<ExtendGrant, _, _, _>(&state, request::extend).await?;
@@ -33,6 +38,7 @@ pub(crate) async fn serve(state: State, stop: CancellationToken) -> anyhow::Resu
     server.handle::<GetGrant, _, _, _>(&state, read::get).await?;
     server.handle::<GetEvidence, _, _, _>(&state, evidence::get).await?;
     server.handle::<RecordActions, _, _, _>(&state, evidence::record_actions).await?;
+    notify.serve(&server).await?;
     let drained = server.drained(SHUTDOWN).await;
     // What is left here is committed, and the beacon tells the edges of it.
     state.announced(crate::FLUSH).await;

@@ -14,7 +14,10 @@ use shared::{
         Origin,
         account::{Account, Me, Mfa, Tenant, User},
         revocation::Cause,
-        user::{ChangePassword, ForgotPassword, ForgotPasswordNoted, PasswordSet, SetPassword},
+        user::{
+            ChangePassword, ForgotPassword, ForgotPasswordNoted, IssueReset, PasswordSet,
+            PasswordTokenIssued, SetPassword,
+        },
     },
     refusal::{Code, Refusal},
     subject::Subject,
@@ -28,6 +31,7 @@ use crate::{
     presence::{self, Shown},
     session::store,
     state::State,
+    user::{self, RESET_SECONDS},
 };
 
 /// The caller, as the caller sees it.
@@ -267,4 +271,32 @@ async fn note_forgotten(state: State, request: ForgotPassword) -> Result<(), sql
     };
     audit::append(&mut tx, record).await?;
     tx.commit().await
+}
+
+/// A one-time token for somebody who said that they forgot their password, for the mail that tells
+/// them. It counts from now on; the event must not be older than it would live.
+#[instrument(skip_all, name = "account.issue-reset", fields(event.id = %request.event_id))]
+pub(crate) async fn issue_reset(
+    state: State,
+    request: IssueReset,
+) -> Result<PasswordTokenIssued, Refusal> {
+    let seconds = f64::from(RESET_SECONDS);
+    let mut tx = state.pool.begin().await.map_err(failed)?;
+    let user = sqlx::query_scalar!(
+        r#"SELECT u.id AS "id: UserId"
+           FROM outbox o JOIN users u ON u.id::text = o.payload ->> 'user' AND u.tenant_id = o.tenant_id
+           WHERE o.id = $1 AND o.kind = 'account.password-forgotten' AND u.disabled_at IS NULL
+             AND o.created_at > clock_timestamp() - make_interval(secs => $2)
+           FOR NO KEY UPDATE OF u"#,
+        request.event_id.0,
+        seconds,
+    )
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(failed)?
+    .ok_or_else(Refusal::not_found)?;
+    let issued = user::issue_token(&mut tx, user, &request.token, seconds).await;
+    let expires_at = issued.map_err(failed)?;
+    tx.commit().await.map_err(failed)?;
+    Ok(PasswordTokenIssued { expires_at: expires_at.into() })
 }

@@ -135,6 +135,7 @@ async fn serve(bus: &Bus, state: &State, context: &runtime::Context) -> anyhow::
     server.handle::<user::ChangePassword, _, _, _>(state, accounts::change_password).await?;
     server.handle::<user::SetPassword, _, _, _>(state, accounts::set_password).await?;
     server.handle::<user::ForgotPassword, _, _, _>(state, accounts::forgot_password).await?;
+    server.handle::<user::IssueReset, _, _, _>(state, accounts::issue_reset).await?;
     server.handle::<user::ListUsers, _, _, _>(state, users::list).await?;
     server.handle::<user::GetUser, _, _, _>(state, users::get).await?;
     server.handle::<user::CreateUser, _, _, _>(state, users::create).await?;

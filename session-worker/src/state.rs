@@ -10,13 +10,13 @@ use shared::{
     },
     message::revocation::Receipt,
     refusal::Refusal,
+    sealing::Keys,
 };
 use sqlx::PgPool;
 use tokio_util::task::TaskTracker;
 
 use crate::{
     batch::Queue,
-    keys::Keys,
     later::Later,
     location::Locations,
     password::{Hashing, rules::Blocklist},

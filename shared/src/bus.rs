@@ -3,6 +3,7 @@
 //! Every request carries its deadline and its trace. A bus that is out of reach is an answer
 //! ([`Refusal::unavailable`]), never a hang.
 
+pub mod events;
 mod server;
 
 use std::{path::PathBuf, time::Duration};

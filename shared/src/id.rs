@@ -24,6 +24,12 @@ macro_rules! ids {
             }
         }
 
+        impl From<$name> for Uuid {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.fmt(f)
@@ -52,6 +58,10 @@ ids! {
     EventId;
     /// One run of an edge that counts what is done under grants.
     RecorderId;
+    /// Where a tenant has its events sent.
+    EndpointId;
+    /// One event on its way to one endpoint or person.
+    DeliveryId;
     /// One life of an edge, from joining to leaving or being fenced.
     Incarnation;
 }

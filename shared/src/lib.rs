@@ -17,6 +17,8 @@ pub mod random;
 pub mod refusal;
 pub mod role;
 pub mod runtime;
+#[cfg(feature = "database")]
+pub mod sealing;
 pub mod subject;
 pub mod token;
 pub mod trace;

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod edge;
 pub mod grant;
 pub mod mfa;
+pub mod notification;
 pub mod revocation;
 pub mod session;
 pub mod user;

@@ -3,6 +3,8 @@
 //! A subject is `<prefix>.v1.<domain>.<verb>`; those that an edge sends about itself end in its id,
 //! so that the server's permissions keep one edge from speaking for another.
 
+pub mod events;
+
 use crate::id::EdgeId;
 
 /// What a message is about. The text after `<prefix>.v1.`.
@@ -114,6 +116,26 @@ pub enum Subject {
     GrantEvidence,
     /// Request: write down what was done under grants.
     GrantRecordActions,
+    /// Request: where a tenant has its events sent.
+    NotificationList,
+    /// Request: one endpoint of these.
+    NotificationGet,
+    /// Request: have events sent somewhere.
+    NotificationCreate,
+    /// Request: change an endpoint.
+    NotificationChange,
+    /// Request: send nothing there any more.
+    NotificationDelete,
+    /// Request: send a test there, and tell what came of it.
+    NotificationTest,
+    /// Request: what was sent there, and what has come of it.
+    NotificationDeliveries,
+    /// Request: send something once more.
+    NotificationRetry,
+    /// Request: sign with another secret.
+    NotificationRotateSecret,
+    /// Request: a one-time token for somebody who forgot their password.
+    AccountIssueReset,
 }
 
 use Subject::{
@@ -126,6 +148,12 @@ use Subject::{
     RevocationReceipt, RevocationSince, SessionList, SessionResolve, SessionRevoke,
     SessionRevokeAll, SessionSignIn, SessionSignInMfa, SessionSignOut, SessionTouch, UserChange,
     UserCreate, UserGet, UserList, UserResetPassword,
+};
+
+use Subject::{
+    AccountIssueReset, NotificationChange, NotificationCreate, NotificationDelete,
+    NotificationDeliveries, NotificationGet, NotificationList, NotificationRetry,
+    NotificationRotateSecret, NotificationTest,
 };
 
 impl Subject {
@@ -186,6 +214,16 @@ impl Subject {
             GrantRemind => "grant.remind",
             GrantEvidence => "grant.evidence",
             GrantRecordActions => "grant.record-actions",
+            NotificationList => "notification.list",
+            NotificationGet => "notification.get",
+            NotificationCreate => "notification.create",
+            NotificationChange => "notification.change",
+            NotificationDelete => "notification.delete",
+            NotificationTest => "notification.test",
+            NotificationDeliveries => "notification.deliveries",
+            NotificationRetry => "notification.retry",
+            NotificationRotateSecret => "notification.rotate-secret",
+            AccountIssueReset => "account.issue-reset",
         }
     }
 
@@ -284,6 +322,15 @@ const FROM_GATEWAY: &[Subject] = &[
     GrantPolicySet,
     GrantEvidence,
     GrantRecordActions,
+    NotificationList,
+    NotificationGet,
+    NotificationCreate,
+    NotificationChange,
+    NotificationDelete,
+    NotificationTest,
+    NotificationDeliveries,
+    NotificationRetry,
+    NotificationRotateSecret,
 ];
 
 /// What session-worker is asked and told.
@@ -325,6 +372,7 @@ const TO_SESSION_WORKER: &[Subject] = &[
     AuditList,
     AuditExport,
     AuditHead,
+    AccountIssueReset,
 ];
 
 /// What grant-worker is asked.
@@ -344,6 +392,15 @@ const TO_GRANT_WORKER: &[Subject] = &[
     GrantExpire,
     GrantWarn,
     GrantRemind,
+    NotificationList,
+    NotificationGet,
+    NotificationCreate,
+    NotificationChange,
+    NotificationDelete,
+    NotificationTest,
+    NotificationDeliveries,
+    NotificationRetry,
+    NotificationRotateSecret,
 ];
 
 impl Identity {
@@ -370,17 +427,23 @@ impl Identity {
         let (publish, subscribe): (&[Subject], &[Subject]) = match self {
             Self::Gateway(_) => (FROM_GATEWAY, &[RevocationBroadcast]),
             Self::SessionWorker => (&[RevocationBroadcast], TO_SESSION_WORKER),
-            Self::GrantWorker => (&[RevocationEnforce, MfaVerify], TO_GRANT_WORKER),
+            Self::GrantWorker => {
+                (&[RevocationEnforce, MfaVerify, AccountIssueReset], TO_GRANT_WORKER)
+            }
             Self::ExpiryWorker => (&[GrantExpire, GrantWarn, GrantRemind, MfaDeadline], &[]),
         };
         let edge = match self {
             Self::Gateway(edge) => Some(edge),
             _ => None,
         };
+        let mut publish: Vec<_> = publish.iter().map(|s| s.publish(prefix, edge)).collect();
+        if *self == Self::GrantWorker {
+            publish.extend(events::permissions(prefix));
+        }
         let mut subscribe: Vec<_> = subscribe.iter().map(|s| s.subscribe(prefix)).collect();
         subscribe.push(format!("{}.>", self.inbox_prefix()));
         Permissions {
-            publish: publish.iter().map(|s| s.publish(prefix, edge)).collect(),
+            publish,
             subscribe,
             allow_responses: matches!(self, Self::SessionWorker | Self::GrantWorker),
         }
@@ -409,6 +472,27 @@ mod tests {
         let permissions = gateway().permissions("p");
         assert!(permissions.publish.contains(&"p.v1.edge.ack.gateway-1".to_owned()));
         assert!(permissions.publish.iter().all(|s| !s.contains('*') && !s.contains('>')));
+    }
+
+    #[test]
+    fn only_grant_worker_may_publish_events_and_use_their_stream() {
+        let of_events = |subject: &String| subject.contains(".event.") || subject.starts_with('$');
+        for identity in [gateway(), Identity::SessionWorker, Identity::ExpiryWorker] {
+            assert!(!identity.permissions("p").publish.iter().any(of_events), "{identity:?}");
+        }
+        let publish = Identity::GrantWorker.permissions("p").publish;
+        let api: Vec<_> = publish.iter().filter(|subject| subject.starts_with('$')).collect();
+        assert_eq!(
+            api,
+            [
+                "$JS.API.STREAM.INFO.p-events",
+                "$JS.API.STREAM.CREATE.p-events",
+                "$JS.API.CONSUMER.CREATE.p-events.notifications",
+                "$JS.API.CONSUMER.INFO.p-events.notifications",
+                "$JS.API.CONSUMER.MSG.NEXT.p-events.notifications",
+                "$JS.ACK.p-events.notifications.>",
+            ]
+        );
     }
 
     #[test]

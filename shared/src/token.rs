@@ -3,7 +3,11 @@
 
 use std::{fmt, str::FromStr};
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as BASE64},
+};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -67,6 +71,13 @@ tokens! {
     Challenge = "bgc_";
     /// With what a user sets a password, once: `bgp_` and 256 random bits. Never logged.
     PasswordToken = "bgp_";
+}
+
+/// A new secret with which a webhook is signed, as Standard Webhooks spell it: `whsec_` and 256 random
+/// bits in base64.
+#[must_use]
+pub fn webhook_secret() -> SecretString {
+    format!("whsec_{}", STANDARD.encode(random::bytes::<32>())).into()
 }
 
 /// SHA-256 of a token.

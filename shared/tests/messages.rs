@@ -6,7 +6,9 @@ use std::fmt::Debug;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use shared::{
-    message::{Outcome, Request, account, audit, edge, grant, mfa, revocation, session, user},
+    message::{
+        Outcome, Request, account, audit, edge, grant, mfa, notification, revocation, session, user,
+    },
     refusal::Refusal,
 };
 
@@ -98,6 +100,17 @@ fn messages_of_version_1_are_frozen() {
     check_request::<grant::GetEvidence>(&frozen, &mut seen);
     check_request::<grant::RecordActions>(&frozen, &mut seen);
     check_request::<mfa::VerifyCode>(&frozen, &mut seen);
+    check::<notification::Happened>(&frozen, "event", &mut seen);
+    check_request::<notification::ListEndpoints>(&frozen, &mut seen);
+    check_request::<notification::GetEndpoint>(&frozen, &mut seen);
+    check_request::<notification::CreateEndpoint>(&frozen, &mut seen);
+    check_request::<notification::ChangeEndpoint>(&frozen, &mut seen);
+    check_request::<notification::DeleteEndpoint>(&frozen, &mut seen);
+    check_request::<notification::RotateSecret>(&frozen, &mut seen);
+    check_request::<notification::TestEndpoint>(&frozen, &mut seen);
+    check_request::<notification::ListDeliveries>(&frozen, &mut seen);
+    check_request::<notification::RetryDelivery>(&frozen, &mut seen);
+    check_request::<user::IssueReset>(&frozen, &mut seen);
     check::<Outcome<grant::ExpiredGrant>>(&frozen, "outcome ok", &mut seen);
     check::<Outcome<grant::ExpiredGrant>>(&frozen, "outcome refused", &mut seen);
     check::<Refusal>(&frozen, "refusal", &mut seen);

@@ -10,6 +10,7 @@ mod grants;
 mod large;
 mod lease;
 mod main_job;
+mod notifications;
 mod outages;
 mod permissions;
 mod problem;

@@ -257,6 +257,17 @@ const TABLE: &[Row] = &[
     Row("GET /v1/emergency/policy",                    Nothing,               Shows("role"),          [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
     Row("PUT /v1/emergency/policy",                    Nothing,               Shows("policy"),        [WHO_, WHO_, WHO_, DENY, DENY, OKAY, DENY]),
 
+    // Another tenant's, and what each of them does: `notifications`.
+    Row("GET /v1/notifications/endpoints",                    Nothing,               Shows("endpoints"),      [WHO_, WHO_, WHO_, DENY, DENY, OKAY, DENY]),
+    Row("POST /v1/notifications/endpoints",                   Nothing,               Shows("endpoint"),       [WHO_, WHO_, WHO_, DENY, DENY, MADE, DENY]),
+    Row("GET /v1/notifications/endpoints/{id}",               Nobodys,               Shows("endpoint"),       [WHO_, WHO_, WHO_, DENY, DENY, NONE, DENY]),
+    Row("PATCH /v1/notifications/endpoints/{id}",             Nobodys,               Shows("endpoint"),       [WHO_, WHO_, WHO_, DENY, DENY, NONE, DENY]),
+    Row("DELETE /v1/notifications/endpoints/{id}",            Nobodys,               Shows("endpoint"),       [WHO_, WHO_, WHO_, DENY, DENY, NONE, DENY]),
+    Row("POST /v1/notifications/endpoints/{id}/test",         Nobodys,               Shows("endpoint"),       [WHO_, WHO_, WHO_, DENY, DENY, NONE, DENY]),
+    Row("POST /v1/notifications/endpoints/{id}/rotate-secret",Nobodys,               Shows("endpoint"),       [WHO_, WHO_, WHO_, DENY, DENY, NONE, DENY]),
+    Row("GET /v1/notifications/endpoints/{id}/deliveries",    Nobodys,               Shows("endpoint"),       [WHO_, WHO_, WHO_, DENY, DENY, NONE, DENY]),
+    Row("POST /v1/notifications/endpoints/{id}/deliveries/{delivery}/retry",Nobodys,               Shows("endpoint"),       [WHO_, WHO_, WHO_, DENY, DENY, NONE, DENY]),
+
     Row("GET /v1/audit",                               Nothing,               Shows("entries"),       [WHO_, WHO_, WHO_, DENY, OKAY, OKAY, OKAY]),
     Row("GET /v1/audit/export",                        Nothing,               Shows(""),              [WHO_, WHO_, WHO_, DENY, OKAY, OKAY, OKAY]),
     // None is signed yet: `record`.
@@ -329,6 +340,7 @@ async fn play(
             json!({"require_2fa": false, "required_roles": ["admin"], "grace_period_days": 3})
         }
         "POST /v1/users" => json!({"email": "new@matrix.test", "name": "New", "role": "admin"}),
+        "POST /v1/notifications/endpoints" => json!({"kind": "webhook", "url": "https://8.8.8.8/"}),
         "PATCH /v1/users/{id}" => json!({"name": "Another name"}),
         "POST /v1/emergency/grants/{id}/extend" => {
             json!({"reason": "The payments need some more time", "duration_seconds": 600})

@@ -49,6 +49,12 @@ const SUBJECTS: &[(&str, &[&str], &[&str])] = &[
     ("grant.get",              GATEWAY, GRANT),
     ("grant.revoke",           GATEWAY, GRANT),
     ("grant.expire",           EXPIRY,  GRANT),
+    ("account.issue-reset",    GRANT,   SESSION),
+    ("notification.create",    GATEWAY, GRANT),
+    ("notification.test",      GATEWAY, GRANT),
+    ("event.grant.requested",  GRANT,   &[]),
+    ("event.audit.head-signed", GRANT,  &[]),
+    ("event",                  &[],     &[]),
     ("made.up",                &[],     &[]),
 ];
 
@@ -63,6 +69,31 @@ const OUTSIDE: [&str; 8] = [
     "_INBOX.*.>",
     "other.v1.revocation.broadcast",
 ];
+
+/// What can be asked of `JetStream`, and who may ask it.
+fn jetstream(prefix: &str) -> Vec<(String, &'static [&'static str])> {
+    let stream = format!("{prefix}-events");
+    let subject = |path: &str, who| (format!("$JS.{path}"), who);
+    vec![
+        subject(&format!("API.STREAM.INFO.{stream}"), GRANT),
+        subject(&format!("API.STREAM.CREATE.{stream}"), GRANT),
+        subject(&format!("API.CONSUMER.INFO.{stream}.notifications"), GRANT),
+        subject(&format!("API.CONSUMER.MSG.NEXT.{stream}.notifications"), GRANT),
+        subject(&format!("ACK.{stream}.notifications.1.2.3.4.5"), GRANT),
+        subject(&format!("API.STREAM.DELETE.{stream}"), &[]),
+        subject(&format!("API.STREAM.UPDATE.{stream}"), &[]),
+        subject(&format!("API.STREAM.PURGE.{stream}"), &[]),
+        subject(&format!("API.STREAM.MSG.GET.{stream}"), &[]),
+        subject(&format!("API.STREAM.MSG.DELETE.{stream}"), &[]),
+        subject(&format!("API.DIRECT.GET.{stream}"), &[]),
+        subject(&format!("API.CONSUMER.DELETE.{stream}.notifications"), &[]),
+        subject(&format!("API.CONSUMER.CREATE.{stream}.another"), &[]),
+        subject(&format!("API.CONSUMER.MSG.NEXT.{stream}.another"), &[]),
+        subject("API.STREAM.CREATE.another", &[]),
+        subject("API.STREAM.LIST", &[]),
+        subject("API.INFO", &[]),
+    ]
+}
 
 #[tokio::test]
 async fn every_key_is_for_its_own_subjects_alone() -> anyhow::Result<()> {
@@ -92,6 +123,11 @@ async fn every_key_is_for_its_own_subjects_alone() -> anyhow::Result<()> {
             let inbox = format!("_INBOX.{other}.x");
             check(key.may_publish(&inbox).await?, false, "publish to", &inbox);
             check(key.may_subscribe(&inbox).await?, other == service, "subscribe to", &inbox);
+        }
+        for (subject, publishers) in jetstream(world.prefix()) {
+            let may = publishers.contains(&service);
+            check(key.may_publish(&subject).await?, may, "publish to", &subject);
+            check(key.may_subscribe(&subject).await?, false, "subscribe to", &subject);
         }
         let own = format!("_INBOX.{service}x.y");
         check(key.may_subscribe(&own).await?, false, "subscribe to", &own);

@@ -79,9 +79,15 @@ impl World {
             ("--nats-nkey-file", self.stack.nkey_path(worker).into_os_string()),
             ("--subject-prefix", self.prefix().into()),
         ];
+        let keys = self.stack.data().join("keys/webhook-keys").into_os_string();
+        let webhooks = (worker == "grant-worker").then_some(("--webhook-keys", keys));
         let process = Process::start(&Launch {
             program: crate::world::programs()?.join(worker),
-            args: flags.into_iter().flat_map(|(name, value)| [name.into(), value]).collect(),
+            args: flags
+                .into_iter()
+                .chain(webhooks)
+                .flat_map(|(name, value)| [name.into(), value])
+                .collect(),
             env: vec![("BREAKGLASS_DATABASE_URL", url.expose_secret().into())],
             log: self.stack.data().join(format!("log/{worker}-more.log")),
             dir: "/".into(),

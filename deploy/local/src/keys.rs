@@ -40,25 +40,27 @@ pub enum KeyError {
     },
 }
 
-/// The files with session-worker's own keys.
+/// The files with the workers' own keys.
 #[derive(Debug, Clone)]
 pub struct WorkerKeys {
     /// Those that seal shared secrets.
     pub secret_keys: PathBuf,
     /// The one that signs the audit record.
     pub audit_key: PathBuf,
+    /// Those that seal the secrets of webhooks.
+    pub webhook_keys: PathBuf,
 }
 
 impl WorkerKeys {
     /// The flags that tell session-worker of them.
     #[must_use]
     pub fn flags(&self) -> [OsString; 4] {
-        let Self { secret_keys, audit_key } = self;
+        let Self { secret_keys, audit_key, .. } = self;
         ["--secret-keys".into(), secret_keys.into(), "--audit-key".into(), audit_key.into()]
     }
 }
 
-/// session-worker's own keys, made at first use.
+/// The workers' own keys, made at first use.
 pub fn worker_keys(dir: &Path) -> Result<WorkerKeys, KeyError> {
     let made = |name, new_line: fn() -> String| {
         let path = dir.join(name);
@@ -73,6 +75,7 @@ pub fn worker_keys(dir: &Path) -> Result<WorkerKeys, KeyError> {
     Ok(WorkerKeys {
         secret_keys: made("secret-keys", session_worker::keys::Keys::new_line)?,
         audit_key: made("audit-key", session_worker::keys::audit::new_line)?,
+        webhook_keys: made("webhook-keys", session_worker::keys::Keys::new_line)?,
     })
 }
 

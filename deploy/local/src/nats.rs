@@ -20,6 +20,11 @@ use crate::{
 /// The largest message that the server takes.
 pub const MAX_PAYLOAD: usize = 256 * 1024;
 
+/// The stream of events lies in files, and takes a quarter of this.
+const FILE_STORE: u64 = 1 << 30;
+/// Nothing lies in memory.
+const MEMORY_STORE: u64 = 1 << 20;
+
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
 /// There is no NATS to use.
@@ -103,7 +108,7 @@ impl Server {
         };
         let port = ports::free()?;
         let config = dir.join("nats.conf");
-        data::write_private(&config, config_text(port, users).as_bytes())
+        data::write_private(&config, config_text(port, &dir.join("jetstream"), users).as_bytes())
             .map_err(|source| NatsError::Config { path: config.clone(), source })?;
         Ok(Self { program, port, config, log })
     }
@@ -217,7 +222,9 @@ pub(crate) async fn connect(url: &str, key: &Key) -> Result<(), NatsError> {
 
 /// The configuration of a private server.
 #[must_use]
-pub fn config_text(port: u16, users: &[BusUser]) -> String {
+pub fn config_text(port: u16, store: &Path, users: &[BusUser]) -> String {
+    // A quoted text, as JSON has it.
+    let store = store.to_string_lossy();
     format!(
         "# Written anew at every start.\n\
          listen: \"127.0.0.1:{port}\"\n\
@@ -225,6 +232,7 @@ pub fn config_text(port: u16, users: &[BusUser]) -> String {
          # A peer that is gone is noticed within six seconds.\n\
          ping_interval: \"2s\"\n\
          ping_max: 2\n\
+         jetstream {{\n  store_dir: {store:?}\n  max_memory_store: {MEMORY_STORE}\n  max_file_store: {FILE_STORE}\n}}\n\
          {}",
         authorization_text(users)
     )
@@ -270,13 +278,18 @@ mod tests {
             allow_responses: true,
         };
         let user = BusUser { name: "gateway-1".into(), nkey: "UABC".into(), permissions };
-        let text = config_text(4333, &[user]);
+        let text = config_text(4333, Path::new("/data/jetstream"), &[user]);
         let expected = r#"# Written anew at every start.
 listen: "127.0.0.1:4333"
 max_payload: 262144
 # A peer that is gone is noticed within six seconds.
 ping_interval: "2s"
 ping_max: 2
+jetstream {
+  store_dir: "/data/jetstream"
+  max_memory_store: 1048576
+  max_file_store: 1073741824
+}
 authorization {
   users = [
     # gateway-1

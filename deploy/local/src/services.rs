@@ -85,6 +85,9 @@ pub(crate) fn worker(
     if *identity == Identity::SessionWorker {
         launch.args.extend(around.keys.flags());
     }
+    if *identity == Identity::GrantWorker {
+        launch.args.extend(["--webhook-keys".into(), around.keys.webhook_keys.clone().into()]);
+    }
     add_extra_flags(&mut launch, around, name);
     launch
 }
@@ -140,7 +143,11 @@ mod tests {
             prefix: "p",
             otlp_endpoint: Some("http://o"),
             log_format: "text",
-            keys: &WorkerKeys { secret_keys: "/keys/s".into(), audit_key: "/keys/a".into() },
+            keys: &WorkerKeys {
+                secret_keys: "/keys/s".into(),
+                audit_key: "/keys/a".into(),
+                webhook_keys: "/keys/w".into(),
+            },
             database_url: &url,
             extra_flags: &extra,
         };
@@ -155,7 +162,8 @@ mod tests {
 
         let worker = worker(&around, &Identity::GrantWorker, &key, 9000, "/log".into());
         assert_eq!(worker.program, Path::new("/bin-dir/grant-worker"));
-        assert_eq!(args(&worker), format!("{common} --health-listen 127.0.0.1:9000"));
+        let own = "--health-listen 127.0.0.1:9000 --webhook-keys /keys/w";
+        assert_eq!(args(&worker), format!("{common} {own}"));
         assert!(!args(&worker).contains("secret"), "arguments are public");
         assert_eq!(worker.env, [("BREAKGLASS_DATABASE_URL", "postgres://secret".into())]);
     }

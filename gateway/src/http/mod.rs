@@ -17,6 +17,7 @@ mod guess;
 mod health;
 mod me;
 mod mfa;
+mod notifications;
 mod openapi;
 mod parameters;
 mod passwords;

@@ -19,7 +19,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    State, audit, authorize, credential, edges, grants, health, me, mfa, passwords,
+    State, audit, authorize, credential, edges, grants, health, me, mfa, notifications, passwords,
     problem::Problem, sessions, sign_in, users,
 };
 
@@ -45,6 +45,7 @@ use super::{
         (name = "Users", description = "Who may sign in, as what."),
         (name = "Sessions", description = "Where one is signed in, and ending that."),
         (name = "Emergency access", description = "Raising one's role for a short time, with a reason."),
+        (name = "Notifications", description = "Having others told what happens."),
         (name = "Audit", description = "Who did what."),
         (name = "Edge", description = "What reverse proxies and orchestrators ask."),
     ),
@@ -76,6 +77,7 @@ pub(super) fn api() -> OpenApiRouter<State> {
         .merge(sessions::routes())
         .merge(users::routes())
         .merge(grants::routes())
+        .merge(notifications::routes())
         .merge(audit::routes())
         .merge(edges::routes())
         .routes(routes!(openapi_json))
@@ -170,6 +172,12 @@ mod tests {
             "/v1/mfa/backup-codes",
             "/v1/mfa/totp",
             "/v1/mfa/totp/confirm",
+            "/v1/notifications/endpoints",
+            "/v1/notifications/endpoints/{id}",
+            "/v1/notifications/endpoints/{id}/deliveries",
+            "/v1/notifications/endpoints/{id}/deliveries/{delivery}/retry",
+            "/v1/notifications/endpoints/{id}/rotate-secret",
+            "/v1/notifications/endpoints/{id}/test",
             "/v1/password-reset",
             "/v1/password-reset/request",
             "/v1/sessions",

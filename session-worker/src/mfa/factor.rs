@@ -6,6 +6,7 @@ use shared::{
     id::UserId,
     message::session::Method,
     refusal::{Code, Refusal},
+    sealing::{Keys, OpenError},
 };
 use tracing::{error, instrument};
 
@@ -13,7 +14,6 @@ use super::{
     backup,
     totp::{self, Verdict},
 };
-use crate::keys::{Keys, OpenError};
 
 /// Whether a user has one.
 pub(crate) async fn exists(tx: &mut Transaction, user: UserId) -> Result<bool, sqlx::Error> {

@@ -1,11 +1,10 @@
 //! Sealing every shared secret anew with the first key of the file, so that older keys can go.
 
-use shared::id::UserId;
+use shared::{id::UserId, sealing::Keys};
 use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::OperatorError;
-use crate::keys::Keys;
 
 /// So many at a time.
 const AT_ONCE: i64 = 100;

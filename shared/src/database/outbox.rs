@@ -1,4 +1,12 @@
 //! Events that people are told of, written in the transaction of the change.
+//!
+//! grant-worker publishes them in a durable stream and fans them out from there. What a payload holds is
+//! up to its kind, but for these keys:
+//!
+//! - `user`: the id of whom it concerns, who gets a mail (of `grant.*` only if another did it);
+//! - `by`: the id of who did it, or the name of what did (`operator`);
+//! - `recipients`: ids of others who get a mail; they are told to nobody else;
+//! - `grant`: the id of a grant; its reason is looked up for those who are told.
 
 use serde_json::Value;
 

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::{
     clock::Timestamp,
-    id::UserId,
+    id::{EventId, UserId},
     message::{
         Caller, Origin, SHORT, WITH_RECEIPT, expose, expose_some, requests, revocation::Receipt,
     },
@@ -123,7 +123,7 @@ pub struct ResetPassword {
     pub token: TokenHash,
 }
 
-/// The answer to [`ResetPassword`]: the token counts.
+/// The answer to [`ResetPassword`] and [`IssueReset`]: the token counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PasswordTokenIssued {
     /// Until when.
@@ -181,6 +181,16 @@ pub struct ForgotPassword {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForgotPasswordNoted {}
 
+/// A one-time token for somebody who forgot their password, as that is mailed to them. Of several
+/// for one event the last one counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssueReset {
+    /// The event `account.password-forgotten`, no older than half an hour.
+    pub event_id: EventId,
+    /// The hash of the token, which the mailer made.
+    pub token: TokenHash,
+}
+
 requests! {
     ListUsers => Users, UserList, SHORT;
     GetUser => OneUser, UserGet, SHORT;
@@ -190,4 +200,5 @@ requests! {
     SetPassword => PasswordSet, AccountSetPassword, WITH_RECEIPT;
     ChangePassword => PasswordSet, AccountChangePassword, WITH_RECEIPT;
     ForgotPassword => ForgotPasswordNoted, AccountForgotPassword, SHORT;
+    IssueReset => PasswordTokenIssued, AccountIssueReset, SHORT;
 }
