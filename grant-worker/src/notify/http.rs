@@ -83,6 +83,10 @@ impl Poster {
         if roots.is_empty() {
             tracing::warn!(unfit, "this machine trusts no certificates: no https:// will work");
         }
+        Self::trusting(roots, allowed)
+    }
+
+    fn trusting(roots: RootCertStore, allowed: Arc<Allowed>) -> Result<Self, rustls::Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -187,4 +191,116 @@ where
     let retry_after = response.headers().get(RETRY_AFTER);
     let retry_after = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
     Ok(Answer { status: response.status(), retry_after: retry_after.map(Duration::from_secs) })
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{
+        ServerConfig,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    };
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// For 127.0.0.1, signed by itself, until 2126.
+    const CERTIFICATE: &[u8] = include_bytes!("../../tests/receiver.pem");
+    const KEY: &[u8] = include_bytes!("../../tests/receiver-key.pem");
+
+    fn certificate() -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(CERTIFICATE).expect("a certificate")
+    }
+
+    fn poster(roots: RootCertStore) -> Poster {
+        let allowed = Allowed(vec!["127.0.0.0/8".parse().expect("a network")]);
+        Poster::trusting(roots, Arc::new(allowed)).expect("a configuration")
+    }
+
+    fn trusted() -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate()).expect("a root");
+        roots
+    }
+
+    /// A server that answers one request over TLS; gives its port and what it was asked.
+    async fn receiver(answer: &'static str) -> (u16, tokio::task::JoinHandle<String>) {
+        let key = PrivateKeyDer::from_pem_slice(KEY).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate()], key)
+            .expect("a pair");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let serving = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let Ok(mut stream) = TlsAcceptor::from(Arc::new(config)).accept(stream).await else {
+                return String::new();
+            };
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"the body") {
+                let mut part = [0; 1_024];
+                let length = stream.read(&mut part).await.expect("bytes");
+                asked.extend_from_slice(&part[..length]);
+            }
+            stream.write_all(answer.as_bytes()).await.expect("taken");
+            String::from_utf8(asked).expect("text")
+        });
+        (port, serving)
+    }
+
+    async fn post(poster: &Poster, url: &str) -> Result<Answer, PostError> {
+        let target = Target::parse(url, &poster.allowed).expect("a target");
+        poster.post(&target, &[], b"the body".to_vec()).await
+    }
+
+    #[tokio::test]
+    async fn a_request_goes_over_tls_to_whom_the_certificate_names() {
+        let answer = "HTTP/1.1 429 no\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n";
+        let (port, serving) = receiver(answer).await;
+        let url = format!("https://127.0.0.1:{port}/a?b=c");
+        let answer = post(&poster(trusted()), &url).await.expect("an answer");
+        assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(answer.retry_after, Some(Duration::from_secs(7)));
+        let asked = serving.await.expect("it served");
+        assert!(asked.starts_with("POST /a?b=c HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains(&format!("host: 127.0.0.1:{port}\r\n")), "{asked}");
+
+        // Another name for the same machine, and a certificate that nobody trusts.
+        let (port, _) = receiver("").await;
+        let url = format!("https://localhost:{port}/");
+        let refused = post(&poster(trusted()), &url).await;
+        assert!(matches!(refused, Err(PostError::Tls)), "{refused:?}");
+        let (port, _) = receiver("").await;
+        let url = format!("https://127.0.0.1:{port}/");
+        let refused = post(&poster(RootCertStore::empty()), &url).await;
+        assert!(matches!(refused, Err(PostError::Tls)), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_http_is_no_answer() {
+        for answer in ["", "SSH-2.0-x\r\n", "HTTP/1.1 200"] {
+            let (port, _) = receiver(answer).await;
+            let url = format!("https://127.0.0.1:{port}/");
+            let refused = post(&poster(trusted()), &url).await;
+            assert!(matches!(refused, Err(PostError::Http)), "{answer:?}: {refused:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_checked_by_what_it_resolves_to() {
+        let allowed = Arc::new(Allowed::default());
+        let poster = Poster::trusting(trusted(), allowed.clone()).expect("a configuration");
+        let mut target = Target::parse("https://name.test/", &allowed).expect("a target");
+        // What a resolver says of this name is known.
+        target.host = url::Host::Domain("localhost".to_owned());
+        let refused = poster.post(&target, &[], Vec::new()).await;
+        assert_eq!(refused.err(), Some(PostError::NotPublic));
+    }
 }
