@@ -105,7 +105,7 @@ pub(crate) enum Command {
     Deny(Decision),
     /// Say whether a grant was used as it should be
     Review(Review),
-    /// What a grant was used for, as a document
+    /// The whole story of a grant: who, why, and what was done by it
     Evidence(Which),
     /// What is allowed in an emergency
     Policy,

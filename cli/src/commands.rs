@@ -5,6 +5,7 @@ mod code;
 mod decide;
 mod edges;
 mod end;
+mod evidence;
 mod look;
 mod mfa;
 mod policy;
@@ -37,7 +38,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Approve(which) => decide::approve(context, &which),
         Command::Deny(which) => decide::deny(context, &which),
         Command::Review(what) => review::review(context, what),
-        Command::Evidence(which) => review::evidence(context, &which),
+        Command::Evidence(which) => evidence::evidence(context, &which),
         Command::Policy => policy::policy(context),
         Command::Sessions(what) => sessions::sessions(context, what),
         Command::Mfa(what) => mfa::mfa(context, &what),

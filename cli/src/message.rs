@@ -221,6 +221,48 @@ pub(crate) struct Review {
     pub(crate) at: Option<Timestamp>,
 }
 
+/// The whole story of a grant.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Evidence {
+    pub(crate) grant: Grant,
+    pub(crate) extended_by: Option<Text>,
+    /// What the audit record says.
+    #[serde(default)]
+    pub(crate) record: Vec<Entry>,
+    #[serde(default)]
+    pub(crate) record_total: usize,
+    /// What was done behind reverse proxies.
+    #[serde(default)]
+    pub(crate) actions: Vec<Action>,
+    #[serde(default)]
+    pub(crate) actions_total: usize,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) at: Timestamp,
+    /// A user's id, or the name of a service.
+    pub(crate) actor: Text,
+    pub(crate) action: Text,
+    pub(crate) target: Option<Text>,
+}
+
+/// How often something was done in a minute. Without a method it was too much to be told apart.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Action {
+    pub(crate) minute: Timestamp,
+    #[serde(default)]
+    pub(crate) method: Text,
+    #[serde(default)]
+    pub(crate) host: Text,
+    #[serde(default)]
+    pub(crate) path: Text,
+    #[serde(default)]
+    pub(crate) allowed: bool,
+    #[serde(default)]
+    pub(crate) count: u64,
+}
+
 #[derive(Debug, Deserialize)]
 pub(crate) struct WithReceipt {
     pub(crate) receipt: Receipt,

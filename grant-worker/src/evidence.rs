@@ -11,6 +11,7 @@ use shared::{
         page,
     },
     refusal::{Code, Refusal},
+    role::Permission,
 };
 use sqlx::types::Json;
 use time::OffsetDateTime;
@@ -39,8 +40,12 @@ pub(crate) async fn get(state: State, request: GetEvidence) -> Result<Evidence, 
         return Err(access::hidden(grant.state));
     }
     let origin = read_origin(&mut tx, grant.id).await.map_err(failed)?;
-    let (record, record_total) =
+    let (mut record, record_total) =
         record(&mut tx, known.tenant_id, grant.id, grant.user.id).await.map_err(failed)?;
+    if !known.may(Permission::AuditRead) {
+        let own = known.user_id.to_string();
+        record.iter_mut().filter(|entry| entry.actor != own).for_each(|entry| entry.ip = None);
+    }
     let (actions, actions_total) = actions(&mut tx, grant.id).await.map_err(failed)?;
     store::commit(tx).await?;
     Ok(Evidence {

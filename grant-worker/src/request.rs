@@ -199,6 +199,7 @@ async fn judge(tx: &mut Transaction, known: &Known, wanted: &Wanted) -> Result<J
         has_factor: standing.has_factor,
         review_overdue: standing.review_overdue,
         cooling_seconds: standing.cooling_seconds,
+        last_hour: standing.last_hour,
     };
     let terms = policy::judge(&policy, &ask, &requester)?;
     Ok(Judged { policy, terms, replaces })

@@ -23,6 +23,7 @@ use sqlx::{PgPool, types::Json};
 use tracing::instrument;
 
 pub(crate) use self::change::*;
+use crate::rules::policy::MOST_IN_AN_HOUR;
 
 /// Most people that are told of one thing by name.
 const MOST_PEOPLE: i64 = 1_000;
@@ -75,6 +76,8 @@ pub(crate) struct Standing {
     pub(crate) review_overdue: bool,
     /// Until the policy's cool-down is over, rounded up.
     pub(crate) cooling_seconds: u32,
+    /// Requests of the last hour, as far as they matter.
+    pub(crate) last_hour: u32,
 }
 
 /// What a grant that is to be replaced brings along.
@@ -113,6 +116,9 @@ pub(crate) async fn standing(
                    WHERE user_id = u.id AND state = 'pending' AND pending_until > clock_timestamp()) AS "pending!",
                   (SELECT reason FROM emergency_grants
                    WHERE user_id = u.id ORDER BY id DESC LIMIT 1) AS last_reason,
+                  (SELECT count(*) FROM (SELECT requested_at FROM emergency_grants
+                                         WHERE user_id = u.id ORDER BY id DESC LIMIT $4) AS latest
+                   WHERE requested_at > clock_timestamp() - interval '1 hour') AS "last_hour!",
                   EXISTS (SELECT FROM emergency_grants
                           WHERE user_id = u.id AND review_due_at IS NOT NULL AND review_outcome IS NULL
                             AND review_due_at <= clock_timestamp())
@@ -132,6 +138,7 @@ pub(crate) async fn standing(
         user.0,
         replaced.map(|grant| grant.0),
         f64::from(cooldown_seconds),
+        i64::from(MOST_IN_AN_HOUR),
     )
     .fetch_one(&mut **tx)
     .await
@@ -146,6 +153,7 @@ pub(crate) async fn standing(
         last_reason: row.last_reason,
         has_factor: row.has_factor,
         review_overdue: row.review_overdue,
+        last_hour: count(row.last_hour),
         cooling_seconds: count(i64::try_from(cooling.as_secs()).unwrap_or(i64::MAX)),
     })
 }

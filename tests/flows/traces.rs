@@ -30,7 +30,7 @@ const EXPECTED: [(&str, &str, SpanKind, &str); 13] = [
     ("grant-worker", "grant.revoke", SpanKind::Internal, "process grant.revoke"),
     ("grant-worker", "transaction.begin", SpanKind::Internal, "grant.revoke"),
     ("grant-worker", "caller.lock", SpanKind::Internal, "grant.revoke"),
-    ("grant-worker", "grant.end-early", SpanKind::Internal, "grant.revoke"),
+    ("grant-worker", "grant.end", SpanKind::Internal, "grant.revoke"),
     ("grant-worker", "audit.append", SpanKind::Internal, "grant.revoke"),
     ("grant-worker", "revocation.commit", SpanKind::Internal, "grant.revoke"),
     ("grant-worker", "request revocation.enforce", SpanKind::Client, "revocation.enforce"),

@@ -1,4 +1,4 @@
-//! What is left to do once a grant has ended.
+//! Saying whether a grant was used as it should be.
 
 use serde_json::json;
 
@@ -42,14 +42,5 @@ pub(super) fn review(context: &Context, what: args::Review) -> Result<Exit, Fail
         grant::details(&grant, context.terminal, api.now())
     );
     context.answer(&answer.body, &words)?;
-    Ok(Exit::Done)
-}
-
-/// The document is for others to read, so it is printed as it is.
-pub(super) fn evidence(context: &Context, which: &args::Which) -> Result<Exit, Failure> {
-    let mut api = context.api()?;
-    let id = pick::full_id(&mut api, &which.id, Wanted::Any)?;
-    let answer = api.get(&format!("/v1/emergency/grants/{id}/evidence"))?;
-    terminal::print_json(&answer.body)?;
     Ok(Exit::Done)
 }

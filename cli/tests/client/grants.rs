@@ -248,11 +248,35 @@ fn an_id_that_fits_several_is_refused_and_more_of_it_is_not() {
     }
 }
 
+fn evidence() -> Value {
+    let action = |minute: &str, count: u32, allowed: bool, method: &str, path: &str| {
+        let host = if method.is_empty() { "" } else { "shop.test" };
+        json!({"minute": minute, "count": count, "allowed": allowed, "method": method, "host": host, "path": path})
+    };
+    let eve = "01a20386-7caf-7413-92e8-000000000000";
+    json!({
+        "grant": grant(ID, "expired"), "policy": null, "session_id": ID, "extended_by": null,
+        "record": [
+            {"seq": 7, "at": "2026-11-22T13:51:26Z", "actor": eve, "action": "grant.activated",
+             "target": "grant:01a20386", "ip": null, "detail": {}},
+            {"seq": 9, "at": "2026-11-22T13:52:26Z", "actor": "expiry-worker", "action": "grant.expired",
+             "target": null, "ip": null, "detail": {}},
+        ],
+        "record_total": 7,
+        "actions": [
+            action("2026-11-22T13:51:00Z", 3, true, "GET", "/orders\u{1b}[2J"),
+            action("2026-11-22T13:52:00Z", 1, false, "PUT", "/tenant"),
+            action("2026-11-22T13:52:00Z", 900, true, "", ""),
+        ],
+        "actions_total": 3, "generated_at": "2026-11-22T13:53:00Z",
+    })
+}
+
 #[test]
 fn a_review_and_the_evidence() {
     let stub = stub(|request| match request.path.as_str() {
         path if path.ends_with("/review") => ok(&json!({"grant": grant(ID, "expired")})),
-        path if path.ends_with("/evidence") => ok(&json!({"any": "document"})),
+        path if path.ends_with("/evidence") => ok(&evidence()),
         path if path.ends_with("/cancel") => ok(&json!({"grant": grant(ID, "cancelled")})),
         _ => problem(404, "not-found"),
     });
@@ -261,7 +285,18 @@ fn a_review_and_the_evidence() {
     person.run(&words).expect(0, &["Reviewed as misuse"]);
     assert_eq!(last(&stub).body, json!({"outcome": "misuse", "note": "Was not needed"}));
     person.run(&["review", "86e6", "--outcome", "misuse"]).expect(2, &["--note is missing"]);
-    assert_eq!(person.run(&["evidence", "86e6"]).expect(0, &[]).json(), json!({"any": "document"}));
+    assert_eq!(person.run(&["--json", "evidence", "86e6"]).expect(0, &[]).json(), evidence());
+    let ended = person.run(&["evidence", "86e6"]).expect(0, &["Eve <eve@acme.test>", "INC-42"]);
+    for row in [
+        "Sun 22 Nov 13:51  eve@acme.test  grant.activated  grant:01a20386",
+        "Sun 22 Nov 13:52  expiry-worker  grant.expired",
+        "and 5 more",
+        "Sun 22 Nov 13:51  3      allowed  GET     shop.test/orders\\u{1b}[2J",
+        "Sun 22 Nov 13:52  1      refused  PUT     shop.test/tenant",
+        "Sun 22 Nov 13:52  900    allowed          too many different ones to tell",
+    ] {
+        assert!(ended.out.contains(row), "{row}:\n{}", ended.out);
+    }
     person.run(&["cancel"]).expect(0, &["Withdrawn: request 3c3686e6"]);
     assert_eq!(last(&stub).line(), format!("POST /v1/emergency/grants/{ID}/cancel"));
 }

@@ -51,10 +51,13 @@ pub(crate) fn problem(status: u16, code: &str) -> Answer {
 }
 
 pub(crate) fn answer(status: &str, media_type: &str, body: &str) -> Answer {
-    let length = body.len();
-    let head =
-        format!("HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {length}");
-    format!("{head}\r\nConnection: close\r\n\r\n{body}").into_bytes()
+    // The time is some days after those in answers, whatever the clock of this machine says.
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\n\
+         Date: Wed, 02 Dec 2026 12:00:00 GMT\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 /// The server.

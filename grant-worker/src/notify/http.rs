@@ -245,9 +245,10 @@ mod tests {
             };
             let mut asked = Vec::new();
             while !asked.ends_with(b"the body") {
-                let mut part = [0; 1_024];
-                let length = stream.read(&mut part).await.expect("bytes");
-                asked.extend_from_slice(&part[..length]);
+                let mut bytes = [0; 1_024];
+                let length = stream.read(&mut bytes).await.expect("bytes");
+                assert!(length > 0, "it broke off");
+                asked.extend_from_slice(&bytes[..length]);
             }
             stream.write_all(answer.as_bytes()).await.expect("taken");
             String::from_utf8(asked).expect("text")

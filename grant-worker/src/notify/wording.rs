@@ -11,7 +11,7 @@ pub(super) struct Said {
 /// The page that shows more.
 pub(super) fn page(kind: &str) -> &'static str {
     match kind.split('.').next().unwrap_or_default() {
-        "grant" | "emergency" => "/dashboard?view=rbac-emergency-access",
+        "grant" | "emergency-policy" => "/dashboard?view=rbac-emergency-access",
         "session" | "account" | "mfa" => "/settings/security",
         "audit" => "/dashboard?view=audit-logs",
         _ => "/dashboard?view=rbac-security",
@@ -39,6 +39,9 @@ pub(super) fn of(kind: &str, data: &Value, shown: &mut dyn FnMut(&str) -> String
         "grant.denied" => format!("{by} denied emergency access to {user}"),
         "grant.cancelled" => format!("{user} withdrew a request for emergency access"),
         "grant.revoked" => format!("{by} ended the emergency access of {user}"),
+        "grant.expired" if data["pending_until"].is_string() => {
+            format!("Nobody decided in time about the emergency access of {user}")
+        }
         "grant.expired" => format!("The emergency access of {user} has ended"),
         "grant.extended" => format!("The emergency access of {user} was extended"),
         "grant.expiring" => match data["minutes_left"].as_u64() {
@@ -47,12 +50,11 @@ pub(super) fn of(kind: &str, data: &Value, shown: &mut dyn FnMut(&str) -> String
             None => format!("The emergency access of {user} ends soon"),
         },
         "grant.bypassed" => format!("{user} took emergency access without approval"),
-        "grant.review-due" => format!("The emergency access of {user} is to be reviewed"),
         "grant.review-overdue" => {
             format!("The review of the emergency access of {user} is overdue")
         }
         "grant.reviewed" => format!("{by} reviewed the emergency access of {user}"),
-        "emergency.policy-changed" => format!("{by} changed the policy of emergency access"),
+        "emergency-policy.changed" => format!("{by} changed the policy of emergency access"),
         "session.new-device" => format!("{user} signed in from a new device"),
         "account.locked" => format!("The account of {user} is locked after too many wrong guesses"),
         "account.password-forgotten" => format!("Somebody asked for a new password for {user}"),

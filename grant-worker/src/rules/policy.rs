@@ -11,6 +11,8 @@ use super::wording;
 
 /// The longest of any time in a policy: 30 days.
 const LONGEST_SECONDS: u32 = 30 * 24 * 3_600;
+/// Most requests of a user in an hour: people are told of each.
+pub const MOST_IN_AN_HOUR: u32 = 100;
 /// Most characters of a pattern.
 const LONGEST_PATTERN: usize = 500;
 /// Greatest size of a compiled pattern, in bytes.
@@ -57,6 +59,8 @@ pub struct Requester<'a> {
     pub review_overdue: bool,
     /// Seconds until the policy's cool-down is over; 0: it is.
     pub cooling_seconds: u32,
+    /// How many requests they made in the last hour.
+    pub last_hour: u32,
 }
 
 /// What is granted, or waits for approvals.
@@ -122,6 +126,14 @@ pub fn judge(
         );
         let retry_after = Some(by.cooling_seconds);
         return Err(Refusal { retry_after, ..Refusal::new(Code::CoolingDown, detail) });
+    }
+    if by.last_hour >= MOST_IN_AN_HOUR {
+        let detail =
+            "You have made too many requests in the last hour; each of them is told to others.";
+        return Err(Refusal {
+            retry_after: Some(60),
+            ..Refusal::new(Code::TooManyAttempts, detail)
+        });
     }
     let review = policy.review_within_hours * 3_600;
     Ok(Terms {
@@ -289,6 +301,7 @@ pub(crate) mod tests {
         has_factor: false,
         review_overdue: false,
         cooling_seconds: 0,
+        last_hour: 0,
     };
     const TERMS: Terms = Terms {
         role: Role::Admin,
@@ -418,6 +431,13 @@ pub(crate) mod tests {
         assert_eq!((refusal.code, refusal.retry_after), (Code::CoolingDown, Some(7)));
         let extends = Some(Extends { extensions: 0, spent_seconds: 1 });
         assert_eq!(code(&policy(), Ask { extends, ..ASK }, by), None);
+    }
+
+    #[test]
+    fn nobody_keeps_others_busy_with_requests() {
+        let by = |last_hour| Requester { last_hour, ..BY };
+        assert_eq!(code(&policy(), ASK, by(99)), None);
+        assert_eq!(code(&policy(), ASK, by(100)), Some(Code::TooManyAttempts));
     }
 
     #[test]

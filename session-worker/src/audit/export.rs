@@ -24,8 +24,8 @@ use tracing::instrument;
 use super::{Row, admit, entries};
 use crate::state::State;
 
-/// So many entries are read for a page at most; as many as fit into an answer are sent.
-const MOST: u32 = 500;
+/// So many entries are read for a page at most: about as many as fit into an answer, as entries are.
+const MOST: u32 = 300;
 
 /// A page of the record of the caller's tenant, oldest first, with `audit.read`.
 #[instrument(skip_all, name = "audit.export")]

@@ -83,6 +83,9 @@ async fn after_the_deadline_only_enrolment_is_possible_whichever_route_is_tried(
                 "PUT /v1/mfa-policy" => policy.clone(),
                 "POST /v1/users" => json!({"email": "a@b.test", "name": "A", "role": "member"}),
                 "POST /v1/emergency/grants" => json!({"reason": "Orders are not being paid out"}),
+                "POST /v1/notifications/endpoints" => {
+                    json!({"kind": "webhook", "url": "https://8.8.8.8/"})
+                }
                 "POST /v1/emergency/grants/{id}/extend" => {
                     json!({"reason": "Orders are still not paid", "duration_seconds": 60})
                 }

@@ -99,8 +99,8 @@ async fn what_is_written_at_once_is_one_chain() -> anyhow::Result<()> {
     let world = world().await?;
     let (reader, member) = people(&world).await?;
     world.create_tenant("other").await?;
-    let signing_in = (0..12).map(|_| world.sign_in(Role::Member));
-    let refused = (0..12).map(|_| attempts(&member, 4));
+    let signing_in = (0..4).map(|_| world.sign_in(Role::Member));
+    let refused = (0..4).map(|_| attempts(&member, 12));
     // Both records in one transaction, in either order.
     let both = (0..12).map(|n| {
         let (first, second) = if n % 2 == 0 { ("acme", "other") } else { ("other", "acme") };
@@ -123,7 +123,7 @@ async fn what_is_written_at_once_is_one_chain() -> anyhow::Result<()> {
     head_of(&reader, last(&world, "acme").await?).await?;
     let report = verified(&world, &reader, &[]).await?;
     assert!(report.is_intact(), "{report:?}");
-    assert!(report.covered >= 12 + 48 + 30, "{report:?}");
+    assert!(report.covered >= 4 + 48 + 30, "{report:?}");
     let other = world.sign_in_to("other", Role::Manager).await?;
     head_of(&other, last(&world, "other").await?).await?;
     assert!(verified(&world, &other, &[]).await?.is_intact());
@@ -155,15 +155,41 @@ async fn who_may_not_read_the_record_exports_nothing() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A record that is longer than what sockets keep: its end is not read before its beginning is taken.
+async fn fill(world: &World) -> anyhow::Result<usize> {
+    for _ in 0..8 {
+        append(world, "acme", 1_000, 2_000).await?;
+    }
+    Ok(8_000)
+}
+
+#[tokio::test]
+async fn what_is_written_meanwhile_is_left_to_the_next_export() -> anyhow::Result<()> {
+    let world = world().await?;
+    let (reader, member) = people(&world).await?;
+    let filled = fill(&world).await?;
+    head_of(&reader, filled as u64).await?;
+    let mut response = reader.request(Method::GET, "/v1/audit/export").send().await?;
+    let mut text = response.chunk().await?.expect("a beginning").to_vec();
+    let end = last(&world, "acme").await?;
+    attempts(&member, 3).await?;
+    head_of(&reader, last(&world, "acme").await?).await?;
+    while let Some(chunk) = response.chunk().await? {
+        text.extend(chunk);
+    }
+    let lines: Vec<_> = std::str::from_utf8(&text)?.lines().collect();
+    let report = shared::chain::verify(&lines, &[key(&world)?], &[]);
+    assert!(report.is_intact() && report.ends_with_export && report.last <= end, "{report:?}");
+    assert!(lines.len() > filled);
+    world.end().await;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_session_that_ends_meanwhile_ends_the_export() -> anyhow::Result<()> {
     let world = world().await?;
     let reader = world.sign_in(Role::Manager).await?;
-    let entries = 2_500;
-    for _ in 0..5 {
-        // More than sockets keep.
-        append(&world, "acme", entries / 5, 16_000).await?;
-    }
+    let entries = fill(&world).await?;
     let id = field(&reader.get("/v1/me").await?.expect(200).body["session"], "id")?.to_owned();
     let mut response = reader.request(Method::GET, "/v1/audit/export").send().await?;
     assert_eq!(response.status(), 200);
@@ -178,7 +204,7 @@ async fn a_session_that_ends_meanwhile_ends_the_export() -> anyhow::Result<()> {
         }
     };
     assert!(end.is_err(), "{lines} lines pass for the whole record");
-    assert!(lines < usize::try_from(entries)?, "{lines}");
+    assert!(lines < entries, "{lines}");
     world.end().await;
     Ok(())
 }
