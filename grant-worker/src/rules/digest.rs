@@ -98,6 +98,6 @@ mod tests {
         for byte in digest(&Asked { ticket: Some("INC-1"), ..asked() }) {
             write!(hex, "{byte:02x}").expect("a string takes everything");
         }
-        assert_eq!(hex, "6cb27bebb7bd599491b641f6c7e4e87e0b4011c3f5bced42cafaaa8ceb08a01b");
+        assert_eq!(hex, "7fa4b452938e7e001a08de35b11f19bb9ed488354ecaf5049a599e0754bfe77b");
     }
 }
