@@ -19,7 +19,7 @@ use super::{
 /// How long to wait after a failure, at first and at most.
 const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(4)];
 /// Most people that one event is mailed to.
-const MOST_PEOPLE: usize = 200;
+const MOST_PEOPLE: usize = 1_000;
 
 /// Fans out until `stop`.
 pub(super) async fn run(notify: Notify, stop: CancellationToken) -> anyhow::Result<()> {
