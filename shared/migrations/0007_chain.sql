@@ -1,5 +1,5 @@
 -- The audit record as one hash chain for each tenant, and its signed heads. ARCHITECTURE.md, "The record", says what is
--- hashed; shared/src/chain.rs does the same to verify it.
+-- hashed; the crate `chain` does the same to verify it.
 
 -- Chaining what there is takes as long as it takes.
 SET LOCAL statement_timeout = 0;
