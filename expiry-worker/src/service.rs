@@ -6,7 +6,7 @@ use shared::{
     bus::Bus,
     id::{GrantId, UserId},
     message::{
-        grant::{ExpireGrant, RemindOfReview, WarnOfEnd},
+        grant::{ExpireGrants, RemindOfReview, WarnOfEnd},
         mfa::Deadline,
     },
     refusal::Refusal,
@@ -16,29 +16,47 @@ use tracing::{Instrument as _, debug, info_span};
 
 use crate::store::{Kind, Timer};
 
+/// So many traces are linked to one request.
+const LINKS: usize = 16;
+
 /// How long an owner may take. Shorter than a claim, so that nobody else tries meanwhile.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Tells the owner of a timer that it is due.
-pub(crate) async fn fire(bus: &Bus, timer: Timer) -> Result<(), Refusal> {
+/// Tells the owner of timers of one kind that they are due: at most [`Kind::batch`] of them.
+pub(crate) async fn fire(bus: &Bus, kind: Kind, timers: &[Timer]) -> Result<(), Refusal> {
     let span = info_span!(
         parent: None,
         "timer.fire",
-        otel.name = format!("fire {}", timer.kind.as_str()),
-        timer.kind = timer.kind.as_str(),
-        timer.subject = %timer.subject_id,
+        otel.name = format!("fire {}", kind.as_str()),
+        timer.kind = kind.as_str(),
+        timer.count = timers.len(),
+        timer.subject = tracing::field::Empty,
     );
-    trace::link(&span, timer.traceparent.as_deref());
-    send(bus, &timer).instrument(span).await
+    if let [timer] = timers {
+        span.record("timer.subject", tracing::field::display(timer.subject_id));
+    }
+    for timer in timers.iter().take(LINKS) {
+        trace::link(&span, timer.traceparent.as_deref());
+    }
+    send(bus, kind, timers).instrument(span).await
 }
 
-async fn send(bus: &Bus, timer: &Timer) -> Result<(), Refusal> {
-    match timer.kind {
-        Kind::GrantExpiry => {
-            let request = ExpireGrant { grant_id: GrantId(timer.subject_id) };
-            let reply = bus.request_within(&request, DEADLINE).await?;
-            debug!(ended = reply.ended, "grant was due");
-        }
+async fn send(bus: &Bus, kind: Kind, timers: &[Timer]) -> Result<(), Refusal> {
+    if kind == Kind::GrantExpiry {
+        let grant_ids = timers.iter().map(|timer| GrantId(timer.subject_id)).collect();
+        let reply = bus.request_within(&ExpireGrants { grant_ids }, DEADLINE).await?;
+        debug!(due = timers.len(), ended = reply.ended.len(), "grants were due");
+        return Ok(());
+    }
+    for timer in timers {
+        send_one(bus, kind, timer).await?;
+    }
+    Ok(())
+}
+
+async fn send_one(bus: &Bus, kind: Kind, timer: &Timer) -> Result<(), Refusal> {
+    match kind {
+        Kind::GrantExpiry => {}
         Kind::GrantWarning => {
             let request = WarnOfEnd { grant_id: GrantId(timer.subject_id) };
             let reply = bus.request_within(&request, DEADLINE).await?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shared::message::grant::MOST_EXPIRED;
 use sqlx::PgPool;
 use tracing::instrument;
 use uuid::Uuid;
@@ -34,6 +35,22 @@ impl Kind {
         }
     }
 
+    /// How many the owner takes at once.
+    pub(crate) const fn batch(self) -> usize {
+        match self {
+            Self::GrantExpiry => MOST_EXPIRED,
+            Self::GrantWarning | Self::ReviewOverdue | Self::MfaDeadline => 1,
+        }
+    }
+
+    /// How many requests are under way at once.
+    pub(crate) const fn at_once(self) -> u32 {
+        match self {
+            Self::GrantExpiry => 4,
+            Self::GrantWarning | Self::ReviewOverdue | Self::MfaDeadline => 32,
+        }
+    }
+
     /// Who acts on it.
     pub(crate) const fn owner(self) -> &'static str {
         match self {
@@ -50,7 +67,6 @@ pub(crate) const KINDS: [Kind; 4] =
 /// A timer that is due.
 #[derive(Debug)]
 pub(crate) struct Timer {
-    pub(crate) kind: Kind,
     pub(crate) subject_id: Uuid,
     pub(crate) traceparent: Option<String>,
 }
@@ -74,7 +90,7 @@ pub(crate) async fn claim(
                ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
            UPDATE timers SET claimed_until = clock_timestamp() + make_interval(secs => $3)
            FROM due WHERE timers.kind = due.kind AND timers.subject_id = due.subject_id
-           RETURNING timers.kind AS "kind: Kind", timers.subject_id, timers.traceparent"#,
+           RETURNING timers.subject_id, timers.traceparent"#,
         kind.as_str(),
         i64::try_from(limit).unwrap_or(i64::MAX),
         CLAIM.as_secs_f64(),

@@ -15,9 +15,6 @@ use crate::{
     store::{self, Kind, Timer},
 };
 
-/// At most this many requests are under way at once. No more are claimed than can be asked, so no
-/// claim runs out while a timer stands in line.
-const AT_ONCE: u32 = 32;
 /// Longest sleep: a new timer that is due before all others is seen after this at the latest.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
 /// Shortest sleep, where a timer that is due could not be had.
@@ -44,7 +41,7 @@ pub(crate) async fn watch(
         bus,
         pool,
         kind,
-        places: Arc::new(Semaphore::new(AT_ONCE as usize)),
+        places: Arc::new(Semaphore::new(kind.at_once() as usize)),
         fired: TaskTracker::new(),
         database: Outage::of("database"),
         owner: Arc::new(Outage::of(kind.owner())),
@@ -69,7 +66,9 @@ impl Watch {
     /// Claims and fires what is due; says how long to sleep.
     async fn turn(&self) -> Duration {
         // Half of the places, so that claims stay batches under load.
-        let Ok(half) = self.places.acquire_many(AT_ONCE / 2).await else { return LONGEST_SLEEP };
+        let Ok(half) = self.places.acquire_many(self.kind.at_once() / 2).await else {
+            return LONGEST_SLEEP;
+        };
         drop(half);
         if !self.bus.is_connected() {
             return LONGEST_SLEEP;
@@ -77,12 +76,15 @@ impl Watch {
         // An owner that is away is tried with one timer at a time; the others stay free, to be
         // claimed as soon as it is back.
         let owner_away = self.owner.is_on();
-        let limit = if owner_away { 1 } else { self.places.available_permits() };
+        // No more are claimed than can be asked, so no claim runs out while a timer stands in line.
+        let batch = self.kind.batch();
+        let limit = if owner_away { 1 } else { self.places.available_permits() * batch };
         let sleep = match store::claim(&self.pool, self.kind, limit).await {
             Ok(timers) => {
                 let more = timers.len() == limit;
-                for timer in timers {
-                    self.fire(timer);
+                let mut timers = timers.into_iter().peekable();
+                while timers.peek().is_some() {
+                    self.fire(timers.by_ref().take(batch).collect());
                 }
                 if owner_away {
                     Ok(self.owner.pause())
@@ -106,20 +108,41 @@ impl Watch {
         }
     }
 
-    /// Tells the owner, meanwhile. A failure leaves the timer claimed: it is tried again when the
-    /// claim runs out.
-    fn fire(&self, timer: Timer) {
+    /// Tells the owner, meanwhile. A failure leaves the timers claimed: they are tried again when the
+    /// claim runs out. Of several that are refused together each is tried alone, so that one keeps no
+    /// other.
+    fn fire(&self, timers: Vec<Timer>) {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
-        let (bus, owner) = (self.bus.clone(), Arc::clone(&self.owner));
+        let (bus, owner, kind) = (self.bus.clone(), Arc::clone(&self.owner), self.kind);
         self.fired.spawn(async move {
-            let (kind, subject) = (timer.kind.as_str(), timer.subject_id);
-            match service::fire(&bus, timer).await {
-                Ok(()) => owner.worked(),
-                Err(refusal) if refusal.code == Code::Unavailable => owner.failed(&refusal),
-                Err(refusal) => error!(kind, %subject, %refusal, "timer not taken"),
+            let is_refused = tell(&bus, kind, &timers, &owner).await;
+            if is_refused && timers.len() > 1 {
+                for timer in timers.chunks(1) {
+                    tell(&bus, kind, timer, &owner).await;
+                }
             }
             drop(place);
         });
+    }
+}
+
+/// Says whether the owner, who is there, did not take them.
+async fn tell(bus: &Bus, kind: Kind, timers: &[Timer], owner: &Outage) -> bool {
+    match service::fire(bus, kind, timers).await {
+        Ok(()) => {
+            owner.worked();
+            false
+        }
+        Err(refusal) if refusal.code == Code::Unavailable => {
+            owner.failed(&refusal);
+            false
+        }
+        Err(refusal) => {
+            let subject = timers.first().map(|timer| timer.subject_id);
+            let kind = kind.as_str();
+            error!(kind, count = timers.len(), first = ?subject, %refusal, "timers not taken");
+            true
+        }
     }
 }
 

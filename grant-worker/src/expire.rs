@@ -1,27 +1,35 @@
 //! What time alone does to a grant: making its end official, warning of it, reminding of its review.
 //! Edges end it by the clock, with or without this.
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, hash_map},
+    time::Duration,
+};
 
 use serde_json::json;
 use shared::{
     database::{
         Transaction,
-        audit::Actor,
+        audit::{self, Actor, Record},
         failed,
-        grants::{self, Ending},
+        grants::{self, Ended, Ending},
+        outbox,
         revocation::{self, Change},
     },
-    id::GrantId,
+    id::{GrantId, UserId},
     message::{
         Origin,
-        grant::{ExpireGrant, ExpiredGrant, RemindOfReview, State as GrantState, Told, WarnOfEnd},
+        grant::{
+            ExpireGrants, ExpiredGrants, MOST_EXPIRED, RemindOfReview, State as GrantState, Told,
+            WarnOfEnd,
+        },
         revocation::Cause,
     },
-    refusal::Refusal,
+    refusal::{Code, Refusal},
     trace,
 };
 use tracing::instrument;
+use uuid::Uuid;
 
 use crate::{
     record::{self, Happened},
@@ -30,57 +38,92 @@ use crate::{
     store::{self, Timed},
 };
 
-const EXPIRY: &str = "grant-expiry";
+/// Who says that something is due.
+const EXPIRY_WORKER: &str = "expiry-worker";
+/// What has happened to a grant whose time is over.
+const EXPIRED: &str = "grant.expired";
 const WARNING: &str = "grant-warning";
 const REVIEW: &str = "review-overdue";
 
-/// Ends a grant whose time is over, or a request that nobody decided in time; any other is left as it
-/// is, and a timer that nothing is left for is removed.
-#[instrument(skip_all, name = "grant.expire", fields(grant.id = %request.grant_id))]
-pub(crate) async fn expire(state: State, request: ExpireGrant) -> Result<ExpiredGrant, Refusal> {
-    let id = request.grant_id;
-    let mut tx = store::begin(&state.pool).await?;
-    let timed = store::lock_timed(&mut tx, id).await?;
-    let Some(timed) = timed.filter(|timed| !lifecycle::is_final(timed.state)) else {
-        store::delete_due_timer(&mut tx, EXPIRY, id).await?;
-        store::commit(tx).await?;
-        return Ok(ExpiredGrant { ended: false });
-    };
-    let expired = Ending {
-        leaving: timed.state,
-        entering: GrantState::Expired,
-        by: None,
-        why: None,
-        reviewed: true,
-    };
-    let ended = grants::end(&mut tx, &[id], expired).await.map_err(failed)?;
-    let Some(ended) = ended.first() else { return Ok(ExpiredGrant { ended: false }) };
-    let was_active = timed.state == GrantState::Active;
-    let origin = Origin::default();
-    let happened = Happened {
-        detail: if was_active {
-            json!({"expires_at": ended.at})
-        } else {
-            json!({"pending_until": ended.at})
-        },
-        recipients: approvers(&mut tx, &timed).await?,
-        ..by_time(&timed, &origin, "grant.expired", id)
-    };
-    record::write(&mut tx, happened).await?;
-    if !was_active {
-        store::commit(tx).await?;
-        return Ok(ExpiredGrant { ended: true });
+/// Ends grants whose time is over, and requests that nobody decided in time; any other is left as it is,
+/// and a timer that nothing is left for is removed.
+#[instrument(skip_all, name = "grant.expire-all", fields(grants = request.grant_ids.len()))]
+pub(crate) async fn expire_all(
+    state: State,
+    request: ExpireGrants,
+) -> Result<ExpiredGrants, Refusal> {
+    let ids = request.grant_ids;
+    if ids.len() > MOST_EXPIRED {
+        let detail = format!("At most {MOST_EXPIRED} grants expire at once.");
+        return Err(Refusal::new(Code::BadRequest, detail));
     }
-    let change = Change {
-        tenant: ended.tenant,
-        user: Some(ended.user),
-        sessions: Vec::new(),
-        cause: Cause::GrantExpired,
-        traceparent: trace::current_traceparent(),
-    };
-    let entry = revocation::commit(tx, change).await.map_err(failed)?;
-    state.announce(entry);
-    Ok(ExpiredGrant { ended: true })
+    let mut tx = store::begin(&state.pool).await?;
+    let open = store::lock_open(&mut tx, &ids).await?;
+    let mut ended = Vec::new();
+    let mut changes = Vec::new();
+    for leaving in [GrantState::Active, GrantState::Pending] {
+        let ids: Vec<_> =
+            open.iter().filter(|open| open.state == leaving).map(|open| open.id).collect();
+        let expired =
+            Ending { leaving, entering: GrantState::Expired, by: None, why: None, reviewed: true };
+        let expired = grants::end(&mut tx, &ids, expired).await.map_err(failed)?;
+        record_all(&mut tx, leaving, &expired).await?;
+        ended.extend(expired.iter().map(|grant| grant.id));
+        if leaving == GrantState::Active {
+            changes.extend(expired.iter().map(|grant| Change {
+                tenant: grant.tenant,
+                user: Some(grant.user),
+                sessions: Vec::new(),
+                cause: Cause::GrantExpired,
+                traceparent: trace::current_traceparent(),
+            }));
+        }
+    }
+    store::delete_stale_timers(&mut tx, &ids).await?;
+    let entries = revocation::commit_all(tx, changes).await.map_err(failed)?;
+    // Edges that have the last one fetch the others. Nobody waits for it: they have ended them by the
+    // clock.
+    if let Some(last) = entries.into_iter().last() {
+        state.announce(last);
+    }
+    Ok(ExpiredGrants { ended })
+}
+
+/// The records of grants that have expired, and the events of which people are told.
+async fn record_all(
+    tx: &mut Transaction,
+    leaving: GrantState,
+    expired: &[Ended],
+) -> Result<(), Refusal> {
+    let Some(now) = expired.iter().map(|grant| grant.at).max() else { return Ok(()) };
+    let mut approvers = HashMap::new();
+    let (mut records, mut events) = (Vec::new(), Vec::new());
+    let origin = Origin::default();
+    for grant in expired {
+        if let hash_map::Entry::Vacant(unknown) = approvers.entry(grant.tenant) {
+            let roles = store::policy::lock(tx, grant.tenant).await?.approvers;
+            let nobody = UserId(Uuid::nil());
+            let people = store::people(tx, grant.tenant, roles, nobody).await;
+            unknown.insert(people.map_err(failed)?);
+        }
+        let told = &approvers[&grant.tenant];
+        let told: Vec<_> = told.iter().filter(|user| **user != grant.user).collect();
+        let end = if leaving == GrantState::Active { "expires_at" } else { "pending_until" };
+        let event =
+            json!({"grant": grant.id, "user": grant.user, "recipients": told, end: grant.at});
+        events.push((grant.tenant, event));
+        records.push(Record {
+            tenant: grant.tenant,
+            actor: Actor::Service(EXPIRY_WORKER),
+            action: EXPIRED,
+            target: Some(format!("grant:{}", grant.id)),
+            origin: &origin,
+            detail: json!({"user": grant.user, end: grant.at}),
+            trace_id: trace::current_trace_id(),
+        });
+    }
+    outbox::append_all(tx, now, EXPIRED, events).await.map_err(failed)?;
+    audit::append_all(tx, &records).await.map_err(failed)
 }
 
 /// Tells the user of a grant that it ends soon.
@@ -142,7 +185,7 @@ pub(crate) async fn remind(state: State, request: RemindOfReview) -> Result<Told
 fn by_time<'a>(timed: &Timed, origin: &'a Origin, action: &'a str, id: GrantId) -> Happened<'a> {
     Happened {
         tenant: timed.tenant,
-        actor: Actor::Service("expiry-worker"),
+        actor: Actor::Service(EXPIRY_WORKER),
         origin,
         now: timed.now,
         action,
@@ -153,10 +196,7 @@ fn by_time<'a>(timed: &Timed, origin: &'a Origin, action: &'a str, id: GrantId) 
     }
 }
 
-async fn approvers(
-    tx: &mut Transaction,
-    timed: &Timed,
-) -> Result<Vec<shared::id::UserId>, Refusal> {
+async fn approvers(tx: &mut Transaction, timed: &Timed) -> Result<Vec<UserId>, Refusal> {
     let approvers = store::policy::lock(tx, timed.tenant).await?.approvers;
     store::people(tx, timed.tenant, approvers, timed.user).await.map_err(failed)
 }

@@ -3,7 +3,7 @@
 use shared::{
     bus::Server,
     message::grant::{
-        CancelGrant, DecideGrant, ExpireGrant, ExtendGrant, GetEmergencyPolicy, GetEvidence,
+        CancelGrant, DecideGrant, ExpireGrants, ExtendGrant, GetEmergencyPolicy, GetEvidence,
         GetGrant, ListGrants, RecordActions, RemindOfReview, RequestGrant, ReviewGrant,
         RevokeGrant, SetEmergencyPolicy, WarnOfEnd,
     },
@@ -31,7 +31,7 @@ pub(crate) async fn serve(
     server.handle::<ReviewGrant, _, _, _>(&state, review::review).await?;
     server.handle::<GetEmergencyPolicy, _, _, _>(&state, policy::get).await?;
     server.handle::<SetEmergencyPolicy, _, _, _>(&state, policy::set).await?;
-    server.handle::<ExpireGrant, _, _, _>(&state, expire::expire).await?;
+    server.handle::<ExpireGrants, _, _, _>(&state, expire::expire_all).await?;
     server.handle::<WarnOfEnd, _, _, _>(&state, expire::warn).await?;
     server.handle::<RemindOfReview, _, _, _>(&state, expire::remind).await?;
     server.handle::<ListGrants, _, _, _>(&state, read::list).await?;

@@ -95,7 +95,7 @@ pub enum Subject {
     /// Request: end a grant early.
     GrantRevoke,
     /// Request: make the expiry of a grant official.
-    GrantExpire,
+    GrantExpireAll,
     /// Request: ask for more time.
     GrantExtend,
     /// Request: approve or deny a request.
@@ -141,7 +141,7 @@ pub enum Subject {
 use Subject::{
     AccountChangePassword, AccountForgotPassword, AccountMe, AccountSetPassword, AuditExport,
     AuditHead, AuditList, EdgeAck, EdgeJoin, EdgeLeave, EdgeList, EdgeRenew, GrantCancel,
-    GrantDecide, GrantEvidence, GrantExpire, GrantExtend, GrantGet, GrantList, GrantPolicyGet,
+    GrantDecide, GrantEvidence, GrantExpireAll, GrantExtend, GrantGet, GrantList, GrantPolicyGet,
     GrantPolicySet, GrantRecordActions, GrantRemind, GrantRequest, GrantReview, GrantRevoke,
     GrantWarn, MfaConfirm, MfaDeadline, MfaDisable, MfaEnroll, MfaPolicyGet, MfaPolicySet,
     MfaRenewBackupCodes, MfaReset, MfaVerify, RevocationBroadcast, RevocationEnforce,
@@ -203,7 +203,7 @@ impl Subject {
             GrantList => "grant.list",
             GrantGet => "grant.get",
             GrantRevoke => "grant.revoke",
-            GrantExpire => "grant.expire",
+            GrantExpireAll => "grant.expire-all",
             GrantExtend => "grant.extend",
             GrantDecide => "grant.decide",
             GrantCancel => "grant.cancel",
@@ -389,7 +389,7 @@ const TO_GRANT_WORKER: &[Subject] = &[
     GrantPolicySet,
     GrantEvidence,
     GrantRecordActions,
-    GrantExpire,
+    GrantExpireAll,
     GrantWarn,
     GrantRemind,
     NotificationList,
@@ -430,7 +430,7 @@ impl Identity {
             Self::GrantWorker => {
                 (&[RevocationEnforce, MfaVerify, AccountIssueReset], TO_GRANT_WORKER)
             }
-            Self::ExpiryWorker => (&[GrantExpire, GrantWarn, GrantRemind, MfaDeadline], &[]),
+            Self::ExpiryWorker => (&[GrantExpireAll, GrantWarn, GrantRemind, MfaDeadline], &[]),
         };
         let edge = match self {
             Self::Gateway(edge) => Some(edge),

@@ -88,7 +88,7 @@ fn messages_of_version_1_are_frozen() {
     check_request::<grant::ListGrants>(&frozen, &mut seen);
     check_request::<grant::GetGrant>(&frozen, &mut seen);
     check_request::<grant::RevokeGrant>(&frozen, &mut seen);
-    check_request::<grant::ExpireGrant>(&frozen, &mut seen);
+    check_request::<grant::ExpireGrants>(&frozen, &mut seen);
     check_request::<grant::ExtendGrant>(&frozen, &mut seen);
     check_request::<grant::DecideGrant>(&frozen, &mut seen);
     check_request::<grant::CancelGrant>(&frozen, &mut seen);
@@ -111,8 +111,8 @@ fn messages_of_version_1_are_frozen() {
     check_request::<notification::ListDeliveries>(&frozen, &mut seen);
     check_request::<notification::RetryDelivery>(&frozen, &mut seen);
     check_request::<user::IssueReset>(&frozen, &mut seen);
-    check::<Outcome<grant::ExpiredGrant>>(&frozen, "outcome ok", &mut seen);
-    check::<Outcome<grant::ExpiredGrant>>(&frozen, "outcome refused", &mut seen);
+    check::<Outcome<grant::Told>>(&frozen, "outcome ok", &mut seen);
+    check::<Outcome<grant::Told>>(&frozen, "outcome refused", &mut seen);
     check::<Refusal>(&frozen, "refusal", &mut seen);
     let unused: Vec<_> = frozen.keys().filter(|name| !seen.contains(name)).collect();
     assert!(unused.is_empty(), "examples of nothing: {unused:?}");

@@ -48,7 +48,7 @@ const SUBJECTS: &[(&str, &[&str], &[&str])] = &[
     ("grant.list",             GATEWAY, GRANT),
     ("grant.get",              GATEWAY, GRANT),
     ("grant.revoke",           GATEWAY, GRANT),
-    ("grant.expire",           EXPIRY,  GRANT),
+    ("grant.expire-all",       EXPIRY,  GRANT),
     ("account.issue-reset",    GRANT,   SESSION),
     ("notification.create",    GATEWAY, GRANT),
     ("notification.test",      GATEWAY, GRANT),

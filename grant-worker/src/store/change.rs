@@ -145,6 +145,58 @@ async fn set_timers(tx: &mut Transaction, id: GrantId) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// A grant that may have to end.
+pub(crate) struct Open {
+    pub(crate) id: GrantId,
+    pub(crate) state: State,
+}
+
+/// Locks the users of grants, but those that something else has locked, and says which of their grants
+/// are open.
+#[instrument(skip_all, name = "grant.lock-open")]
+pub(crate) async fn lock_open(tx: &mut Transaction, ids: &[GrantId]) -> Result<Vec<Open>, Refusal> {
+    let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
+    let users = sqlx::query_scalar!(
+        "SELECT id FROM users
+         WHERE id IN (SELECT user_id FROM emergency_grants WHERE id = ANY($1))
+         ORDER BY id FOR NO KEY UPDATE SKIP LOCKED",
+        &ids,
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(failed)?;
+    sqlx::query_as!(
+        Open,
+        r#"SELECT id AS "id: GrantId", state AS "state: State" FROM emergency_grants
+           WHERE id = ANY($1) AND user_id = ANY($2) AND state IN ('pending', 'active')"#,
+        &ids,
+        &users,
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(failed)
+}
+
+/// Removes timers for the end of grants that have ended otherwise.
+#[instrument(skip_all, name = "timer.delete-stale")]
+pub(crate) async fn delete_stale_timers(
+    tx: &mut Transaction,
+    ids: &[GrantId],
+) -> Result<(), Refusal> {
+    let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
+    sqlx::query!(
+        "DELETE FROM timers
+         WHERE kind = 'grant-expiry' AND subject_id = ANY($1) AND due_at <= clock_timestamp()
+           AND NOT EXISTS (SELECT FROM emergency_grants
+                           WHERE id = subject_id AND state IN ('pending', 'active'))",
+        &ids,
+    )
+    .execute(&mut **tx)
+    .await
+    .map_err(failed)?;
+    Ok(())
+}
+
 /// A grant as its timer finds it.
 pub(crate) struct Timed {
     pub(crate) tenant: TenantId,

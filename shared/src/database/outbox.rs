@@ -27,13 +27,28 @@ pub async fn append(
     kind: &str,
     payload: Value,
 ) -> Result<(), sqlx::Error> {
+    append_all(tx, now, kind, vec![(tenant, payload)]).await
+}
+
+/// Writes down that the same happened several times.
+pub async fn append_all(
+    tx: &mut Transaction,
+    now: Timestamp,
+    kind: &str,
+    events: Vec<(TenantId, Value)>,
+) -> Result<(), sqlx::Error> {
+    let ids: Vec<_> = events.iter().map(|_| EventId::new(now).0).collect();
+    let (tenants, payloads): (Vec<_>, Vec<_>) =
+        events.into_iter().map(|(tenant, payload)| (tenant.0, payload)).unzip();
     sqlx::query!(
-        "INSERT INTO outbox (id, tenant_id, kind, payload, traceparent) VALUES ($1, $2, $3, $4, $5)",
-        EventId::new(now).0,
-        tenant.0,
+        "INSERT INTO outbox (id, tenant_id, kind, payload, traceparent)
+         SELECT id, tenant_id, $1, payload, $2
+         FROM unnest($3::uuid[], $4::uuid[], $5::jsonb[]) AS event (id, tenant_id, payload)",
         kind,
-        payload,
         trace::current_traceparent(),
+        &ids,
+        &tenants,
+        &payloads,
     )
     .execute(&mut **tx)
     .await?;

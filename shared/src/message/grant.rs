@@ -554,18 +554,22 @@ pub struct Evidence {
     pub generated_at: Timestamp,
 }
 
-/// Make the end of a grant official. Does nothing if it is not due, or was done already.
+/// Most grants whose end is made official at once.
+pub const MOST_EXPIRED: usize = 500;
+
+/// Make the end of grants official. Does nothing to those that are not due, or were done already, and
+/// leaves those alone whose users something else is being done to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExpireGrant {
-    /// Which one.
-    pub grant_id: GrantId,
+pub struct ExpireGrants {
+    /// Which ones, at most [`MOST_EXPIRED`].
+    pub grant_ids: Vec<GrantId>,
 }
 
-/// The answer to [`ExpireGrant`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExpiredGrant {
-    /// Whether this very call ended it.
-    pub ended: bool,
+/// The answer to [`ExpireGrants`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpiredGrants {
+    /// Those that this very call ended.
+    pub ended: Vec<GrantId>,
 }
 
 /// Tell the user of a grant that it ends soon. Does nothing if it is not time, or was done already.
@@ -604,5 +608,5 @@ requests! {
     GetEvidence => Evidence, GrantEvidence, SHORT;
     RecordActions => ActionsRecorded, GrantRecordActions, SHORT;
     RevokeGrant => GrantReceipt, GrantRevoke, WITH_RECEIPT;
-    ExpireGrant => ExpiredGrant, GrantExpire, WITH_RECEIPT;
+    ExpireGrants => ExpiredGrants, GrantExpireAll, WITH_RECEIPT;
 }

@@ -71,7 +71,7 @@ async fn an_answer_sent_to_a_subject_of_others_does_nothing() -> anyhow::Result<
         "edge.renew.gateway-2",
         "session.resolve",
         "session.sign-out",
-        "grant.expire",
+        "grant.expire-all",
     ] {
         let (to, reply) = (key.subject("session.resolve"), key.subject(reply));
         key.client.publish_with_reply(to, reply, resolve.clone().into()).await?;
@@ -237,10 +237,10 @@ async fn the_same_request_twice_happens_once() -> anyhow::Result<()> {
 
     let timers = Key::of(&world, "expiry-worker").await?;
     for _ in 0..2 {
-        let expire = json!({"grant_id": id}).to_string();
-        let answer = timers.ask("grant.expire", expire.into()).await.expect("an answer");
+        let expire = json!({"grant_ids": [id]}).to_string();
+        let answer = timers.ask("grant.expire-all", expire.into()).await.expect("an answer");
         let answer: Value = serde_json::from_slice(&answer.payload)?;
-        assert_eq!(answer["ok"]["ended"], false, "{answer}");
+        assert_eq!(answer["ok"]["ended"], json!([]), "{answer}");
     }
     assert_eq!(count("SELECT count(*) FROM audit WHERE action = 'grant.expired'").await?, 0);
 

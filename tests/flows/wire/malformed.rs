@@ -39,7 +39,7 @@ const SENT: [(&str, &[&str]); 4] = [
     ),
     ("session-worker", &["revocation.broadcast"]),
     ("grant-worker", &["revocation.enforce"]),
-    ("expiry-worker", &["grant.expire"]),
+    ("expiry-worker", &["grant.expire-all"]),
 ];
 
 fn garbage() -> Vec<Vec<u8>> {
