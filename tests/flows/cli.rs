@@ -178,6 +178,23 @@ async fn what_is_printed_for_programs_is_the_servers_answer_and_nothing_else() -
     Ok(())
 }
 
+#[tokio::test]
+async fn that_anothers_grant_is_over_is_told_also_to_who_may_not_see_how() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let mia = Person::signed_in(&world, Role::Member).await?;
+    let ada = Person::signed_in(&world, Role::Admin).await?;
+    ada.run(&["request", "-r", REASON]).await?.expect(0, &[]);
+    let mut watching = mia.command(&["watch"])?.spawn()?;
+    let mut lines = lines(watching.stdout.take().context("stdout")?);
+    let began = next_line(&mut lines).await?;
+    assert!(began.contains("  active   admin@acme.test  admin  "), "{began}");
+    ada.run(&["revoke"]).await?.expect(0, &[]);
+    let over = next_line(&mut lines).await?;
+    assert!(over.contains("  over     admin@acme.test"), "{over}");
+    world.end().await;
+    Ok(())
+}
+
 type Lines = tokio::io::Lines<tokio::io::BufReader<tokio::process::ChildStdout>>;
 
 fn lines(out: tokio::process::ChildStdout) -> Lines {
@@ -185,9 +202,12 @@ fn lines(out: tokio::process::ChildStdout) -> Lines {
 }
 
 async fn next(lines: &mut Lines) -> anyhow::Result<Value> {
-    let line =
-        tokio::time::timeout(std::time::Duration::from_secs(20), lines.next_line()).await??;
-    Ok(serde_json::from_str(&line.context("a line")?)?)
+    Ok(serde_json::from_str(&next_line(lines).await?)?)
+}
+
+async fn next_line(lines: &mut Lines) -> anyhow::Result<String> {
+    let line = tokio::time::timeout(std::time::Duration::from_secs(20), lines.next_line()).await??;
+    line.context("a line")
 }
 
 /// The names of all members, since times go on.

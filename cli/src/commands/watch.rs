@@ -20,7 +20,7 @@ use crate::{
     failure::{Exit, Failure},
     grant::{self, short},
     harmless,
-    message::{Grant, Me, OneGrant},
+    message::{Grant, Me, OneGrant, Text},
     pick,
     table::cut,
     terminal::{self, Style, Terminal},
@@ -89,15 +89,19 @@ fn look(api: &mut Api, before: &HashMap<String, Grant>) -> Asked {
         live.push((value.clone(), grant));
     }
     let mut gone = Vec::new();
-    for id in before.keys() {
+    for (id, grant) in before {
         if !live.iter().any(|(_, grant)| grant.id.raw() == id) {
-            let answer = match api.get(&format!("/v1/emergency/grants/{id}")) {
-                // Past ones of others are not for everybody.
-                Err(refused) if refused.code() == Some("not-found") => continue,
-                answer => answer?,
-            };
-            let grant = answer.read::<OneGrant>()?.grant;
-            gone.push((answer.body["grant"].clone(), grant));
+            match api.get(&format!("/v1/emergency/grants/{id}")) {
+                // How others' ended is not for everybody; that it did is.
+                Err(refused) if refused.code() == Some("not-found") => {
+                    gone.push((Value::Null, Grant { state: Text::from("over"), ..grant.clone() }));
+                }
+                answer => {
+                    let answer = answer?;
+                    let grant = answer.read::<OneGrant>()?.grant;
+                    gone.push((answer.body["grant"].clone(), grant));
+                }
+            }
         }
     }
     Ok(Seen { live, gone, now: api.now() })
@@ -143,11 +147,11 @@ fn lines(json: bool, asked: &Receiver<Asked>) -> Result<Exit, Failure> {
             if shown.get(grant.id.raw()) == Some(&state) {
                 continue;
             }
-            terminal::print(&if json {
-                harmless::json(&value.to_string())
-            } else {
-                line(grant, seen.now)
-            })?;
+            match (json, value) {
+                (true, Value::Null) => {}
+                (true, value) => terminal::print(&harmless::json(&value.to_string()))?,
+                (false, _) => terminal::print(&line(grant, seen.now))?,
+            }
             if grant.is_live() {
                 shown.insert(grant.id.raw().to_owned(), state);
             } else {
@@ -250,11 +254,13 @@ impl View {
             0 => String::new(),
             lines => format!("\x1b[{lines}A\r"),
         };
+        // What is too long is cut off: a line that is broken could not be drawn over.
+        drawing.push_str("\x1b[?7l");
         for line in text.lines() {
             drawing.push_str(line);
             drawing.push_str("\x1b[K\n");
         }
-        drawing.push_str("\x1b[J");
+        drawing.push_str("\x1b[J\x1b[?7h");
         self.drawn = text.lines().count();
         self.size = size;
         terminal::draw(&drawing)
