@@ -206,7 +206,8 @@ async fn next(lines: &mut Lines) -> anyhow::Result<Value> {
 }
 
 async fn next_line(lines: &mut Lines) -> anyhow::Result<String> {
-    let line = tokio::time::timeout(std::time::Duration::from_secs(20), lines.next_line()).await??;
+    let line =
+        tokio::time::timeout(std::time::Duration::from_secs(20), lines.next_line()).await??;
     line.context("a line")
 }
 

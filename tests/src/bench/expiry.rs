@@ -28,8 +28,6 @@ pub(crate) struct Options {
 const USERS: u32 = 10_000;
 /// Rows made in one statement, which takes well below the time-out.
 const AT_ONCE: u32 = 20_000;
-/// Until the first of them is due, once all are there.
-const LEAD_SECONDS: i32 = 5;
 
 /// How late the ends were on record, in seconds.
 #[derive(Debug, sqlx::FromRow)]
@@ -47,11 +45,18 @@ pub(super) async fn run(options: &Options) -> anyhow::Result<()> {
     world.stack.stop_service("expiry-worker").await;
     eprintln!("{USERS} users, {} grants and {} more …", options.pending, options.due);
     add_users(&world).await?;
-    add_grants(&world, 0, options.pending, 7_200).await?;
-    add_grants(&world, options.pending, options.due, 3_600).await?;
+    let took = add_grants(&world, 0, options.pending, End::Later).await?;
     sqlx::raw_sql("ANALYZE users, emergency_grants, timers").execute(&world.pool).await?;
     world.stack.start_service("expiry-worker").await;
-    make_due(&world, options).await?;
+    // They all have to be there before the first one ends.
+    let each = took / f64::from(options.pending.max(1));
+    let lead = 5.0 + 1.5 * each * f64::from(options.due);
+    let took = add_grants(&world, options.pending, options.due, End::Soon(lead)).await?;
+    anyhow::ensure!(
+        took < lead,
+        "too slow: the first ended {:.1} s before all were there",
+        took - lead
+    );
     eprintln!("the end of {} of them …", options.due);
     let clock = SystemClock;
     let began = clock.monotonic();
@@ -117,59 +122,53 @@ async fn add_users(world: &World) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Active grants with their timers, numbered from `first`, that end in so many seconds.
-async fn add_grants(world: &World, first: u32, count: u32, seconds: i32) -> anyhow::Result<()> {
+/// When grants end.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// Much later.
+    Later,
+    /// Within the second that begins so many seconds after the first of them is made.
+    Soon(f64),
+}
+
+/// Active grants with their timers, numbered from `first`; says how many seconds that took.
+async fn add_grants(world: &World, first: u32, count: u32, end: End) -> anyhow::Result<f64> {
     let grants = "INSERT INTO emergency_grants (id, tenant_id, user_id, session_id, state, role, reason,
                       duration_seconds, request_digest, activated_at, expires_at, first_activated_at)
                   SELECT lpad(to_hex(n), 32, '0')::uuid, (SELECT id FROM tenants WHERE slug = 'acme'),
                          lpad(to_hex(n % $3 + 1), 32, '0')::uuid, lpad(to_hex(n % $3 + 1), 32, '0')::uuid,
-                         'active', 'admin', 'A benchmark', $4, decode(repeat('00', 32), 'hex'), now,
-                         now + make_interval(secs => $4), now
+                         'active', 'admin', 'A benchmark', 3600, decode(repeat('00', 32), 'hex'), now,
+                         $4::timestamptz + make_interval(secs => $5 + $6 * (n - $7)::float8 / $8), now
                   FROM generate_series($1, $2) n, (SELECT clock_timestamp() AS now) clock";
     let timers = "INSERT INTO timers (kind, subject_id, due_at)
-                  SELECT 'grant-expiry', lpad(to_hex(n), 32, '0')::uuid,
-                         (SELECT expires_at FROM emergency_grants WHERE id = lpad(to_hex(n), 32, '0')::uuid)
-                  FROM generate_series($1, $2) n";
+                  SELECT 'grant-expiry', id, expires_at FROM emergency_grants
+                  WHERE id BETWEEN lpad(to_hex($1::int), 32, '0')::uuid AND lpad(to_hex($2::int), 32, '0')::uuid";
+    let (lead, spread) = match end {
+        End::Later => (7_200.0, 0.0),
+        End::Soon(lead) => (lead, 1.0),
+    };
+    let begins: String =
+        sqlx::query_scalar("SELECT clock_timestamp()::text").fetch_one(&world.pool).await?;
     let mut next = first;
     while next < first + count {
         let last = (next + AT_ONCE).min(first + count) - 1;
         let (from, to) = (next.cast_signed(), last.cast_signed());
-        let users = USERS.cast_signed();
-        let inserted = sqlx::query(grants).bind(from).bind(to).bind(users).bind(seconds);
-        inserted.execute(&world.pool).await?;
+        sqlx::query(grants)
+            .bind(from)
+            .bind(to)
+            .bind(USERS.cast_signed())
+            .bind(&begins)
+            .bind(lead)
+            .bind(spread)
+            .bind(first.cast_signed())
+            .bind(count.cast_signed())
+            .execute(&world.pool)
+            .await?;
         sqlx::query(timers).bind(from).bind(to).execute(&world.pool).await?;
         next = last + 1;
     }
-    Ok(())
-}
-
-/// Lets the last ones end within one second, soon.
-async fn make_due(world: &World, options: &Options) -> anyhow::Result<()> {
-    let mut tx = world.pool.begin().await?;
-    sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *tx).await?;
-    let begins: String =
-        sqlx::query_scalar("SELECT clock_timestamp()::text").fetch_one(&mut *tx).await?;
-    let (from, to) = (options.pending, options.pending + options.due - 1);
-    for statement in [
-        "UPDATE emergency_grants g
-         SET expires_at = $3::timestamptz + make_interval(secs => $4 + (n - $1)::float8 / ($2 - $1 + 1))
-         FROM generate_series($1, $2) n WHERE g.id = lpad(to_hex(n), 32, '0')::uuid",
-        "UPDATE timers t
-         SET due_at = $3::timestamptz + make_interval(secs => $4 + (n - $1)::float8 / ($2 - $1 + 1))
-         FROM generate_series($1, $2) n WHERE t.subject_id = lpad(to_hex(n), 32, '0')::uuid",
-    ] {
-        // Writing so many rows takes a while as well.
-        let lead = LEAD_SECONDS + (options.due / 5_000).cast_signed();
-        sqlx::query(statement)
-            .bind(from.cast_signed())
-            .bind(to.cast_signed())
-            .bind(&begins)
-            .bind(lead)
-            .execute(&mut *tx)
-            .await?;
-    }
-    tx.commit().await?;
-    Ok(())
+    let took = "SELECT extract(epoch FROM clock_timestamp() - $1::timestamptz)::float8";
+    Ok(sqlx::query_scalar(took).bind(begins).fetch_one(&world.pool).await?)
 }
 
 async fn lateness(world: &World) -> anyhow::Result<Lateness> {
