@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use shared::{
-    bus::{Bus, answers_at_commit, parse_event, remaining},
+    bus::{Bus, parse_event, patience, remaining},
     clock::{Clock, Monotonic},
     database::failed,
     lease::{
@@ -212,8 +212,9 @@ impl Enforcing {
     pub(crate) async fn receipt(&self, entry_number: u64) -> Receipt {
         let left = self.due.since(self.clock.monotonic());
         let asker = remaining().map_or(Duration::MAX, |left| left.saturating_sub(ANSWER));
-        if !answers_at_commit() {
-            self.wait.done_within(left.min(asker)).await;
+        let patience = patience().unwrap_or(Duration::MAX);
+        if !patience.is_zero() {
+            self.wait.done_within(left.min(asker).min(patience)).await;
         }
         let receipt = self.wait.receipt(self.clock.monotonic());
         tracing::Span::current().record("receipt.enforced", receipt.enforced);

@@ -11,7 +11,7 @@ use std::{path::PathBuf, time::Duration};
 use async_nats::{HeaderMap, Subscriber, client::RequestErrorKind, connection::State};
 use tracing::{Instrument as _, Span, debug, info_span, warn};
 
-pub use self::server::{Server, answering_at_commit, answers_at_commit, remaining};
+pub use self::server::{Server, answering_within, patience, remaining};
 use crate::{
     message::{Event, Outcome, Request, VERSION},
     refusal::{Code, Refusal},
@@ -29,6 +29,8 @@ const SCHEMA: &str = "Breakglass-Schema";
 const PREFER: &str = "Breakglass-Prefer";
 /// At the commit, without waiting for any edge.
 const RESPOND_ASYNC: &str = "respond-async";
+/// And for how long it may wait for edges before, in milliseconds, if at all.
+const WAIT: &str = "; wait-ms=";
 
 /// How long an event may wait to be sent, where the connection is stalled.
 const PUBLISH: Duration = Duration::from_secs(1);
@@ -123,8 +125,8 @@ impl Bus {
             let body = serde_json::to_vec(request).map_err(|error| misfit(path, &error))?;
             let mut headers = headers(R::SUBJECT);
             headers.insert(DEADLINE, deadline.as_millis().to_string());
-            if answers_at_commit() {
-                headers.insert(PREFER, RESPOND_ASYNC);
+            if let Some(patience) = patience() {
+                headers.insert(PREFER, server::prefer(patience));
             }
             let message = async_nats::Request::new()
                 .payload(body.into())

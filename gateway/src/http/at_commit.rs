@@ -1,6 +1,8 @@
 //! `Prefer: respond-async` (RFC 7240): the answer comes at the commit, as 202, and the receipt in it
 //! says who does not enforce it yet.
 
+use std::time::Duration;
+
 use axum::{
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
@@ -54,7 +56,7 @@ async fn prefer(request: Request, next: Next) -> Response {
     if request.method().is_safe() || !prefers_async(request.headers()) {
         return next.run(request).await;
     }
-    let mut response = bus::answering_at_commit(next.run(request)).await;
+    let mut response = bus::answering_within(Duration::ZERO, next.run(request)).await;
     if response.status().is_success() {
         *response.status_mut() = StatusCode::ACCEPTED;
         response.headers_mut().insert(APPLIED, HeaderValue::from_static(RESPOND_ASYNC));

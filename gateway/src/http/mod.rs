@@ -19,6 +19,7 @@ mod me;
 mod mfa;
 mod notifications;
 mod openapi;
+mod pages;
 mod parameters;
 mod passwords;
 mod problem;
@@ -80,7 +81,7 @@ pub fn router(state: State) -> Router {
     let deciding = authorize::Deciding::new(state.edge.clone(), state.recorder.clone());
     let decisions = Router::from(authorize::routes()).with_state(deciding);
     let probes = Router::from(health::routes()).with_state(state.clone());
-    let api = Router::from(openapi::api()).with_state(state);
+    let api = Router::from(openapi::api()).merge(pages::routes()).with_state(state);
     dressed(api, decisions.merge(probes))
 }
 

@@ -56,7 +56,7 @@ impl Problem {
 }
 
 /// What the client gets to read. Past 500 the refusal's own words are not for the outside.
-fn detail(refusal: Refusal) -> String {
+pub(super) fn detail(refusal: Refusal) -> String {
     match refusal.code {
         Code::Unavailable => Refusal::unavailable().detail,
         Code::EdgeFenced => {

@@ -37,7 +37,16 @@ impl Revocations {
         if let Some(lsn) = read.lsn {
             receipt.enforced &= self.standby_has(pool, lsn).await.map_err(failed)?;
         }
+        receipt.waiting_ms = self.waiting(&enforcement);
         Ok(receipt)
+    }
+
+    /// How many milliseconds the edges that a revision waits for may go on deciding.
+    fn waiting(&self, enforcement: &Enforcement) -> Option<u64> {
+        let (now, fences) = (self.clock.monotonic(), self.fences.lock());
+        let waiting = enforcement.waiting().into_iter();
+        let left = waiting.filter_map(|life| fences.remaining(now, life)).max()?;
+        u64::try_from(left.as_millis()).ok()
     }
 
     /// Whether a standby has the log up to a place, now or soon.

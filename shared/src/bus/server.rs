@@ -8,7 +8,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, Span, error, info_span, warn};
 
-use super::{Bus, DEADLINE, PREFER, RESPOND_ASYNC, addressed_by, internal};
+use super::{Bus, DEADLINE, PREFER, RESPOND_ASYNC, WAIT, addressed_by, internal};
 use crate::{
     message::{Outcome, Request},
     refusal::Refusal,
@@ -26,20 +26,35 @@ tokio::task_local! {
 }
 
 tokio::task_local! {
-    /// Whether the asker wants the answer at the commit, without waiting for any edge.
-    static AT_COMMIT: bool;
+    /// How long the asker lets the answer wait for edges; none: as long as a receipt takes at most.
+    static PATIENCE: Option<Duration>;
 }
 
-/// Whether the asker of what this task does wants its answer at the commit, without waiting for any
-/// edge. What is asked of others meanwhile says so, too.
+/// How long the asker of what this task does lets the answer wait for edges after the commit; none:
+/// as long as a receipt takes at most. What is asked of others meanwhile says so, too.
 #[must_use]
-pub fn answers_at_commit() -> bool {
-    AT_COMMIT.try_with(|at_commit| *at_commit).unwrap_or(false)
+pub fn patience() -> Option<Duration> {
+    PATIENCE.try_with(|patience| *patience).unwrap_or_default()
 }
 
-/// Does something of which the answer is wanted at the commit.
-pub async fn answering_at_commit<F: Future>(what: F) -> F::Output {
-    AT_COMMIT.scope(true, what).await
+/// Does something whose answer waits for edges no longer than this after the commit.
+pub async fn answering_within<F: Future>(patience: Duration, what: F) -> F::Output {
+    PATIENCE.scope(Some(patience), what).await
+}
+
+/// As the header says it.
+pub(super) fn prefer(patience: Duration) -> String {
+    if patience.is_zero() {
+        return RESPOND_ASYNC.to_owned();
+    }
+    format!("{RESPOND_ASYNC}{WAIT}{}", patience.as_millis())
+}
+
+fn preferred(header: &str) -> Option<Duration> {
+    match header.strip_prefix(RESPOND_ASYNC)? {
+        "" => Some(Duration::ZERO),
+        wait => wait.strip_prefix(WAIT)?.parse().ok().map(Duration::from_millis),
+    }
 }
 
 /// How much longer the asker waits for the request that this task answers, if it answers one.
@@ -158,8 +173,8 @@ where
         let asked = header(DEADLINE).and_then(|value| value.as_str().parse().ok());
         let deadline = asked.map_or(R::DEADLINE, Duration::from_millis).min(R::DEADLINE);
         let until = Instant::now() + deadline;
-        let at_commit = header(PREFER).is_some_and(|value| value.as_str() == RESPOND_ASYNC);
-        let answered = UNTIL.scope(until, AT_COMMIT.scope(at_commit, handler(request)));
+        let patience = header(PREFER).and_then(|value| preferred(value.as_str()));
+        let answered = UNTIL.scope(until, PATIENCE.scope(patience, handler(request)));
         let outcome = tokio::time::timeout_at(until, answered).await;
         let outcome = outcome.unwrap_or_else(|_| {
             error!(subject = path, "given up: the asker no longer waits");

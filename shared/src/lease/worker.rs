@@ -264,6 +264,7 @@ impl Enforcement {
                 waiting: waiting.map(|(edge, _)| edge.clone()).collect(),
             },
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            waiting_ms: None,
         }
     }
 }

@@ -145,6 +145,10 @@ pub struct Receipt {
     pub edges: ReceiptEdges,
     /// Milliseconds from the commit to this receipt.
     pub took_ms: u64,
+    /// How many milliseconds the edges that it waits for may go on deciding if they are never heard of
+    /// again, at most; where it was asked for again, and is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_ms: Option<u64>,
 }
 
 /// The edges of a receipt: `acknowledged + fenced + waiting.len() == total`.

@@ -438,7 +438,7 @@ mod tests {
         let waiting = if enforced { vec![] } else { vec!["e".parse().expect("an edge id")] };
         let edges =
             ReceiptEdges { total: 3, acknowledged: 3 - u32::from(!enforced), fenced: 0, waiting };
-        Receipt { revision, enforced, edges, took_ms: 1 }
+        Receipt { revision, enforced, edges, took_ms: 1, waiting_ms: None }
     }
 
     fn allowed(ledger: &Ledger, right: &Right, began: Monotonic) {

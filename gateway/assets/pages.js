@@ -1,0 +1,176 @@
+// What pages do where a script runs: forms in dialogs, timers, and following what happens. Every
+// page works without it.
+(() => {
+  "use strict";
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+  // Forms that a link leads to are shown in a dialog.
+  const dialog = $("#dialog");
+  let opener = null;
+  document.addEventListener("click", (event) => {
+    const target = event.target.closest?.("a, button");
+    if (!target || event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
+    if (target.matches("a[data-dialog]") && dialog?.showModal) {
+      event.preventDefault();
+      opener = target.id;
+      htmx.ajax("GET", target.href, { target: "#dialog-body", select: "#task", swap: "innerHTML" });
+    } else if (target.matches("[data-close]") && dialog?.open) {
+      event.preventDefault();
+      dialog.close();
+    } else if (target.matches("[data-copy]")) {
+      copy(target);
+    } else if (target.matches("[data-print]")) {
+      window.print();
+    }
+  });
+  dialog?.addEventListener("close", () => {
+    $("#dialog-body").replaceChildren();
+    // The element may be another one by now, under the same name.
+    (document.getElementById(opener) ?? $("#main"))?.focus();
+  });
+  // Only a click that begins and ends beside the dialog closes it.
+  let beside = false;
+  dialog?.addEventListener("pointerdown", (event) => { beside = event.target === dialog; });
+  dialog?.addEventListener("click", (event) => {
+    if (beside && event.target === dialog) dialog.close();
+  });
+
+  async function copy(button) {
+    const text = $(button.dataset.copy)?.innerText.trim();
+    try {
+      await navigator.clipboard.writeText(text ?? "");
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Copying is not allowed here: select the text";
+    }
+  }
+
+  document.addEventListener("htmx:afterSwap", (event) => {
+    const swapped = event.detail.target;
+    if (swapped?.id === "dialog-body" && !dialog.open && swapped.firstElementChild) dialog.showModal();
+    const task = swapped?.id === "dialog-body" || event.detail.elt?.id === "task";
+    if (task) {
+      const root = dialog?.open ? dialog : document;
+      ($("[aria-invalid]", root) ?? $("[role=alert]", root) ?? $("[autofocus]", root))?.focus();
+    }
+    begin();
+  });
+  // A server that cannot be reached, or is too slow, is said beside the form.
+  for (const kind of ["htmx:sendError", "htmx:timeout"]) {
+    document.addEventListener(kind, (event) => {
+      const task = event.detail.elt?.closest?.("#task");
+      if (!task) return;
+      const alert = $("[role=alert]", task) ?? Object.assign(document.createElement("p"), { className: "alert" });
+      alert.setAttribute("role", "alert");
+      alert.textContent = "The server cannot be reached. Look whether it took effect, then try again.";
+      task.querySelector("form").before(alert);
+    });
+  }
+
+  // Timers: the server says how many seconds are left, the browser counts them down.
+  const span = (s) => {
+    const d = Math.floor(s / 86400), h = Math.floor(s / 3600) % 24, m = Math.floor(s / 60) % 60, r = s % 60;
+    if (d) return h ? `${d}d ${h}h` : `${d}d`;
+    if (h) return m ? `${h}h ${m}m` : `${h}h`;
+    if (m) return m < 5 && r ? `${m}m ${r}s` : `${m}m`;
+    return `${r}s`;
+  };
+  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
+  const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
+  function begin() {
+    for (const element of all("[data-left]")) {
+      const left = element.getAttribute("data-left");
+      // The same number again is the same answer.
+      if (element.dataset.since === left) continue;
+      element.dataset.since = left;
+      element.end = Date.now() + 1000 * Number(left);
+    }
+    for (const element of all("time[data-clock]")) {
+      const at = new Date(element.dateTime);
+      const far = Math.abs(at - Date.now()) > 64800000;
+      element.title = element.title || element.textContent;
+      element.textContent = far ? full.format(at) : clock.format(at);
+    }
+    tick();
+  }
+  function tick() {
+    for (const element of all("[data-left]")) {
+      const left = Math.max(0, Math.ceil((element.end - Date.now()) / 1000));
+      const text = left ? `${span(left)} remaining` : "over";
+      if (element.textContent !== text) element.textContent = text;
+      element.classList.toggle("soon", left <= 120);
+      if (!left && element.dataset.over !== element.dataset.since) {
+        element.dataset.over = element.dataset.since;
+        setTimeout(refresh, 1000);
+      }
+    }
+  }
+  setInterval(tick, 1000);
+
+  // Live: what has changed is fetched again.
+  let waiting = null;
+  function refresh() {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => {
+      const live = $("#live");
+      if (live) htmx.trigger(live, "refresh");
+      else if ($("#elevation")) htmx.ajax("GET", location.href, { target: "#elevation", select: "#elevation", swap: "outerHTML" });
+    }, 100);
+  }
+  const leave = (why) => { location.assign(`/login?why=${encodeURIComponent(why)}&next=${encodeURIComponent(location.pathname + location.search)}`); };
+  let missed = false;
+  function stale(is) {
+    const liveness = $("#liveness");
+    if (!liveness) return;
+    if (is) missed = true;
+    liveness.hidden = !is;
+    if (!is && missed) {
+      missed = false;
+      refresh();
+    }
+  }
+  function follow() {
+    const events = new EventSource("/v1/events");
+    events.addEventListener("hello", (event) => stale(JSON.parse(event.data).live === false));
+    events.addEventListener("change", (event) => {
+      const topics = $("#live")?.dataset.topics?.split(" ") ?? [];
+      const kind = JSON.parse(event.data).kind ?? "";
+      const mine = topics.some((topic) => topic === "*" || kind === topic || kind.startsWith(`${topic}.`) || kind.startsWith(`${topic}-`));
+      if (mine || kind.startsWith("grant")) refresh();
+    });
+    events.addEventListener("reset", refresh);
+    events.addEventListener("stale", () => stale(true));
+    events.addEventListener("live", () => stale(false));
+    events.addEventListener("signed-out", (event) => {
+      events.close();
+      leave(JSON.parse(event.data).reason);
+    });
+    events.onerror = async () => {
+      stale(true);
+      if (events.readyState !== EventSource.CLOSED) return;
+      // Refused, not interrupted: the browser does not try again by itself.
+      try {
+        const me = await fetch("/v1/me");
+        if (me.status === 401) return leave("expired");
+      } catch { /* out of reach: try again */ }
+      setTimeout(follow, 2000);
+    };
+    addEventListener("pagehide", () => events.close(), { once: true });
+  }
+  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+
+  // A link that was mailed holds its token where browsers send it to nobody.
+  const token = $("[data-from-link]");
+  if (token && location.hash.length > 1) {
+    $("input", token).value = decodeURIComponent(location.hash.slice(1));
+    token.hidden = true;
+    history.replaceState(null, "", location.pathname);
+  }
+
+  begin();
+  if (document.body.hasAttribute("data-signed-in")) follow();
+  // Something that is polled says so itself.
+  const every = Number($("#live")?.dataset.every);
+  if (every) setInterval(() => { if (!document.hidden) refresh(); }, every);
+})();
