@@ -54,7 +54,6 @@ struct Filter {
 struct EmergencyPage<'a> {
     shell: &'a Shell,
     may_request: bool,
-    policy: &'a EmergencyPolicy,
     active: Vec<Row<'a>>,
     pending: Vec<Row<'a>>,
     to_review: Vec<Row<'a>>,
@@ -125,7 +124,6 @@ pub(super) async fn show(state: &State, viewer: &Viewer, uri: &Uri) -> Result<Re
             let user = filter.user.map(|user| format!("&user={user}")).unwrap_or_default();
             format!("{PAGE}&state={state_name}{mine}{user}&cursor={cursor}#history")
         }),
-        policy: &policy,
     };
     viewer.show(&template)
 }
