@@ -7,6 +7,7 @@
 pub mod actions;
 mod config;
 pub mod edge;
+pub mod events;
 pub mod http;
 
 use anyhow::Context as _;
@@ -27,6 +28,7 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
         on_partition: config.on_partition,
     };
     let (edge, driver) = edge::start(options, bus.clone(), context.clock.clone());
+    let (events, fan_out) = events::start(bus.clone(), edge.clone(), context.stop.clone());
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}: is something else there?", config.listen))?;
@@ -36,6 +38,7 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
     let routes = http::router(http::State {
         bus,
         edge,
+        events,
         recorder: recorder.clone(),
         guesses: http::Guesses::new(config.address_failures_per_minute, context.clock.clone()),
         clock: context.clock,
@@ -46,6 +49,7 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
     let mut tasks = JoinSet::new();
     let stop = context.stop.clone();
     tasks.spawn(async move { driver.run(stop).await });
+    tasks.spawn(fan_out.run());
     let (stop, served) = (context.stop.clone(), CancellationToken::new());
     tasks.spawn(recorder.run(served.clone()));
     tasks.spawn(async move {

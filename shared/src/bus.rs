@@ -6,7 +6,7 @@
 pub mod events;
 mod server;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::atomic::Ordering, time::Duration};
 
 use async_nats::{HeaderMap, Subscriber, client::RequestErrorKind, connection::State};
 use tracing::{Instrument as _, Span, debug, info_span, warn};
@@ -91,6 +91,12 @@ impl Bus {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
+    }
+
+    /// How often there was a connection. Whoever hears something has missed what was said between two.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
     }
 
     /// Asks, and waits for the answer at most as long as the request's kind allows.

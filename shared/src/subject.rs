@@ -441,6 +441,9 @@ impl Identity {
             publish.extend(events::permissions(prefix));
         }
         let mut subscribe: Vec<_> = subscribe.iter().map(|s| s.subscribe(prefix)).collect();
+        if edge.is_some() {
+            subscribe.push(events::all(prefix));
+        }
         subscribe.push(format!("{}.>", self.inbox_prefix()));
         Permissions {
             publish,
@@ -493,6 +496,15 @@ mod tests {
                 "$JS.ACK.p-events.notifications.>",
             ]
         );
+    }
+
+    #[test]
+    fn gateways_alone_hear_events_as_they_are_published() {
+        let events = "p.v1.event.>".to_owned();
+        assert!(gateway().permissions("p").subscribe.contains(&events));
+        for identity in [Identity::SessionWorker, Identity::GrantWorker, Identity::ExpiryWorker] {
+            assert!(!identity.permissions("p").subscribe.contains(&events), "{identity:?}");
+        }
     }
 
     #[test]

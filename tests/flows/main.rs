@@ -4,6 +4,7 @@ mod accounts;
 mod bad_input;
 mod cli;
 mod emergency;
+mod events;
 mod expiry;
 mod faults;
 mod grants;

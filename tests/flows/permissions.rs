@@ -134,6 +134,8 @@ const TABLE: &[Row] = &[
     Row("GET /authorize?permission=session.revoke-any", Nothing,              Shows(""),              [WHO_, WHO_, WHO_, DENY, DENY, OKAY, OKAY]),
     Row("GET /authorize?permission=tenant.manage",     Nothing,               Shows(""),              [WHO_, WHO_, WHO_, DENY, DENY, OKAY, DENY]),
 
+    Row("GET /v1/events",                              Nothing,               Shows(""),              [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),
+
     Row("POST /v1/login",                              Nothing,               Opens,                  [OKAY, OKAY, OKAY, OKAY, OKAY, OKAY, OKAY]),
     Row("POST /v1/logout",                             Nothing,               EndsCaller,             [WHO_, WHO_, WHO_, GONE, GONE, GONE, GONE]),
     Row("GET /v1/me",                                  Nothing,               Shows("permissions"),   [WHO_, WHO_, WHO_, OKAY, OKAY, OKAY, OKAY]),

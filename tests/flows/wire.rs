@@ -52,8 +52,8 @@ const SUBJECTS: &[(&str, &[&str], &[&str])] = &[
     ("account.issue-reset",    GRANT,   SESSION),
     ("notification.create",    GATEWAY, GRANT),
     ("notification.test",      GATEWAY, GRANT),
-    ("event.grant.requested",  GRANT,   &[]),
-    ("event.audit.head-signed", GRANT,  &[]),
+    ("event.grant.requested",  GRANT,   GATEWAY),
+    ("event.audit.head-signed", GRANT,  GATEWAY),
     ("event",                  &[],     &[]),
     ("made.up",                &[],     &[]),
 ];

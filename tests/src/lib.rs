@@ -4,6 +4,7 @@
 mod bus;
 mod disturb;
 mod edges;
+mod events;
 pub mod faults;
 pub mod model;
 mod people;
@@ -13,5 +14,6 @@ mod world;
 pub use self::bus::observer;
 pub use self::disturb::Paused;
 pub use self::edges::{assert_whole, receipt};
+pub use self::events::{Event, Events};
 pub use self::people::Authenticator;
 pub use self::world::{Answer, Client, Options, World, eventually, program};

@@ -291,6 +291,10 @@ impl Client {
 pub(crate) async fn answer(request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
     let response = request.send().await?;
     let (status, headers) = (response.status(), response.headers().clone());
+    if headers.get("content-type").is_some_and(|kind| kind == "text/event-stream") {
+        // It has no end.
+        return Ok(Answer { status, headers, body: Value::Null });
+    }
     let body = serde_json::from_slice(&response.bytes().await?).unwrap_or(Value::Null);
     Ok(Answer { status, headers, body })
 }

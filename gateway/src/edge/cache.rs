@@ -175,6 +175,26 @@ impl Cached {
         }
     }
 
+    /// When it ends by the clock at the earliest, unless it is used.
+    pub(super) fn ends_at(&self) -> Timestamp {
+        self.session.expires_at.min(self.unused_until())
+    }
+
+    /// When the clock may change something next: it ends, or can do less.
+    pub(super) fn next_change(&self, now: Timestamp) -> Timestamp {
+        let unused_until = self.unused_until();
+        let slack = Duration::from_secs(u64::from(IDLE_SLACK_SECONDS.unsigned_abs()));
+        let idle = if now < unused_until { unused_until } else { unused_until.plus(slack) };
+        let grants = self.session.grants.iter().map(|grant| grant.expires_at);
+        let ahead = grants.chain(self.session.enrollment_only_from).filter(|at| now < *at);
+        ahead.fold(self.session.expires_at.min(idle), Timestamp::min)
+    }
+
+    fn unused_until(&self) -> Timestamp {
+        let idle = Duration::from_secs(u64::from(self.session.idle_seconds));
+        Timestamp::from_micros(self.last_used.load(Ordering::Relaxed)).plus(idle)
+    }
+
     /// Notes a use; says whether it is to be reported.
     pub(super) fn used(&self, now: Timestamp) -> bool {
         self.last_used.fetch_max(now.micros(), Ordering::Relaxed);
@@ -262,6 +282,22 @@ mod tests {
         assert_eq!(entry.life(at(3_600), false), Life::PerhapsIdle);
         assert_eq!(entry.life(at(3_674), true), Life::Alive);
         assert_eq!(entry.life(at(3_675), true), Life::Over);
+    }
+
+    #[test]
+    fn it_is_known_when_the_clock_changes_something_next() {
+        let entry = cached(vec![grant(1, Role::Manager, 100), grant(2, Role::Admin, 50)]);
+        let next = |now| entry.next_change(at(now));
+        assert_eq!([next(0), next(50), next(99)], [at(50), at(100), at(100)]);
+        assert_eq!([next(100), next(3_599)], [at(3_600); 2]);
+        // Perhaps it is used elsewhere.
+        assert_eq!([next(3_600), entry.ends_at()], [at(3_675), at(3_600)]);
+        entry.used(at(43_000));
+        assert_eq!([next(43_001), entry.ends_at()], [at(43_200); 2]);
+        let mut entry = cached(vec![]);
+        let session = Arc::get_mut(&mut entry.session).expect("nobody else has it");
+        session.enrollment_only_from = Some(at(70));
+        assert_eq!([entry.next_change(at(69)), entry.next_change(at(70))], [at(70), at(3_600)]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use shared::{
     },
     message::{
         edge::{Ack, Join, Joined, Leave, Renew, Renewed},
-        revocation::{Broadcast, Since},
+        revocation::{Broadcast, Entry, Since},
     },
     refusal::Refusal,
     subject::Subject,
@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, info_span, warn};
 
-use super::{Edge, Options};
+use super::{Applied, Edge, Options};
 
 /// How often the rules are asked what time has made due.
 const TICK: Duration = Duration::from_millis(25);
@@ -73,7 +73,7 @@ impl Driver {
                 message = broadcasts.next() => {
                     let message = message.context("the bus closed the subscription")?;
                     match parse_event::<Broadcast>(&message) {
-                        Some(broadcast) => self.apply(&broadcast),
+                        Some(broadcast) => self.apply(broadcast),
                         None => Vec::new(),
                     }
                 }
@@ -99,7 +99,7 @@ impl Driver {
     }
 
     /// E3, in the trace of each change.
-    fn apply(&self, broadcast: &Broadcast) -> Vec<Action> {
+    fn apply(&self, broadcast: Broadcast) -> Vec<Action> {
         let spans: Vec<_> = broadcast
             .entries
             .iter()
@@ -115,15 +115,28 @@ impl Driver {
             })
             .collect();
         let now = self.now();
-        let actions = self.edge.0.cache.update(|rules| rules.heard(now, broadcast));
+        let actions = self.edge.0.cache.update(|rules| rules.heard(now, &broadcast));
         drop(spans);
+        self.tell(broadcast.entries);
         actions
+    }
+
+    /// Tells those who watch what has just been applied.
+    fn tell(&self, entries: Vec<Entry>) {
+        let applied = &self.edge.0.applied;
+        if !entries.is_empty() && applied.receiver_count() > 0 {
+            // Whoever stopped to listen meanwhile need not know.
+            let _ = applied.send(Applied::Entries(entries.into()));
+        }
     }
 
     fn take(&mut self, reply: Reply) -> Vec<Action> {
         let now = self.now();
         self.is_reporting &= !matches!(reply, Reply::Reported);
-        self.edge.0.cache.update(|rules| match reply {
+        let may_jump = matches!(reply, Reply::Joined(_, Ok(_)) | Reply::Fetched(_, Ok(_)));
+        let floor = may_jump.then(|| self.edge.0.cache.inspect(shared::lease::edge::Edge::floor));
+        let mut fetched = Vec::new();
+        let actions = self.edge.0.cache.update(|rules| match reply {
             Reply::Joined(sent_at, Ok(joined)) => {
                 let actions = rules.joined(now, sent_at, &joined);
                 if rules.incarnation() == Some(joined.incarnation) {
@@ -142,13 +155,23 @@ impl Driver {
                 rules.renew_failed(now);
                 Vec::new()
             }
-            Reply::Fetched(after, Ok(broadcast)) => rules.caught_up(now, after, &broadcast),
+            Reply::Fetched(after, Ok(broadcast)) => {
+                let actions = rules.caught_up(now, after, &broadcast);
+                fetched = broadcast.entries;
+                actions
+            }
             Reply::Fetched(_, Err(_)) => {
                 rules.fetch_failed(now);
                 Vec::new()
             }
             Reply::Reported => Vec::new(),
-        })
+        });
+        self.tell(fetched);
+        let risen = |floor| floor < self.edge.0.cache.inspect(shared::lease::edge::Edge::floor);
+        if floor.is_some_and(risen) {
+            let _ = self.edge.0.applied.send(Applied::Anything);
+        }
+        actions
     }
 
     async fn perform(&mut self, action: Action) -> anyhow::Result<()> {

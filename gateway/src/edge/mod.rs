@@ -24,12 +24,13 @@ use shared::{
     id::{EdgeId, SessionId},
     message::{
         edge::MOST_ALLOW_CACHED_MS,
+        revocation::Entry as RevocationEntry,
         session::{Elevation, Resolve, ResolvedSession, TOUCH_EVERY, Touch, Touched},
     },
     role::Role,
     token::{Token, TokenHash},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, broadcast};
 use tracing::{Instrument as _, info_span};
 
 use self::cache::{Cache, Cached};
@@ -39,6 +40,10 @@ pub use self::driver::Driver;
 const LOADS_WAITING: usize = 10_000;
 /// Most loads that are asked for at once; the others wait.
 const LOADS_AT_ONCE: usize = 128;
+/// Most of them for those who only watch a session.
+const LOOKS_AT_ONCE: usize = 32;
+/// Broadcasts that whoever watches what is applied may be behind.
+const APPLIED: usize = 1_024;
 /// How long a load may wait for its turn.
 const TURN: Duration = Duration::from_secs(2);
 /// Most sessions whose use is noted until it is reported.
@@ -57,6 +62,8 @@ struct Inner {
     loads: Mutex<HashMap<TokenHash, Load>>,
     turns: Semaphore,
     touches: Mutex<HashMap<SessionId, Use>>,
+    looks: Semaphore,
+    applied: broadcast::Sender<Applied>,
 }
 
 /// A use that the database has to hear of.
@@ -80,6 +87,26 @@ pub struct Decision {
     pub enrollment_only: bool,
     /// When, by the servers' clock.
     pub at: Timestamp,
+}
+
+/// A valid session as it stands, for who watches it.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// What it may do.
+    pub decision: Decision,
+    /// When the clock alone may change that.
+    pub until: Timestamp,
+    /// When the session ends by the clock at the earliest, unless it is used.
+    pub ends_at: Timestamp,
+}
+
+/// What this edge has applied: every decision from now on goes by it.
+#[derive(Debug, Clone)]
+pub enum Applied {
+    /// These entries; some of them perhaps for the second time.
+    Entries(Arc<[RevocationEntry]>),
+    /// Much at once, without knowing what: anything may be different.
+    Anything,
 }
 
 /// Why there is no [`Decision`].
@@ -155,6 +182,8 @@ pub fn start(options: Options, bus: Bus, clock: Arc<dyn Clock>) -> (Edge, Driver
         loads: Mutex::default(),
         turns: Semaphore::new(LOADS_AT_ONCE),
         touches: Mutex::default(),
+        looks: Semaphore::new(LOOKS_AT_ONCE),
+        applied: broadcast::channel(APPLIED).0,
     }));
     let driver = Driver::new(handle.clone(), options);
     (handle, driver)
@@ -169,10 +198,38 @@ impl Edge {
         decided.map(|(entry, server_time)| self.allow(&entry, server_time))
     }
 
+    /// Decides as [`Edge::decide`] does, for who watches a session: that is no use of it.
+    pub async fn look(&self, token: TokenHash) -> Result<Standing, Undecided> {
+        // Those who watch many sessions of which each is stale leave room for those who use them.
+        let load = async |primary| {
+            let turn = tokio::time::timeout(TURN, self.0.looks.acquire()).await;
+            let Ok(Ok(_turn)) = turn else { return Err(Undecided::Unavailable) };
+            self.load(token, primary).await
+        };
+        let (entry, server_time) = self.0.cache.decide(&token, &*self.0.clock, load).await?;
+        Ok(Standing {
+            decision: decision(&entry, server_time),
+            until: entry.next_change(server_time),
+            ends_at: entry.ends_at(),
+        })
+    }
+
+    /// What is applied from now on. Whoever falls behind has missed something.
+    #[must_use]
+    pub fn applied(&self) -> broadcast::Receiver<Applied> {
+        self.0.applied.subscribe()
+    }
+
+    /// The server's time, while this edge holds a lease.
+    #[must_use]
+    pub fn server_time(&self) -> Option<Timestamp> {
+        self.0.cache.server_time(self.0.clock.monotonic())
+    }
+
     /// Whether this edge holds a lease now.
     #[must_use]
     pub fn is_leased(&self) -> bool {
-        self.0.cache.server_time(self.0.clock.monotonic()).is_some()
+        self.server_time().is_some()
     }
 
     fn allow(&self, entry: &Arc<Cached>, server_time: Timestamp) -> Decision {
@@ -184,15 +241,7 @@ impl Edge {
                 entry.reported(server_time);
             }
         }
-        let elevation = entry.elevation(server_time);
-        let raised = elevation.as_ref().map_or(entry.session.role, |elevation| elevation.role);
-        Decision {
-            session: Arc::clone(&entry.session),
-            role: raised.max(entry.session.role),
-            elevation,
-            enrollment_only: entry.enrollment_only(server_time),
-            at: server_time,
-        }
+        decision(entry, server_time)
     }
 
     /// E5. All who miss the same token at once wait for one load. Whether its answer may be used
@@ -268,6 +317,18 @@ impl Edge {
                 }
             }
         }
+    }
+}
+
+fn decision(entry: &Cached, at: Timestamp) -> Decision {
+    let elevation = entry.elevation(at);
+    let raised = elevation.as_ref().map_or(entry.session.role, |elevation| elevation.role);
+    Decision {
+        session: Arc::clone(&entry.session),
+        role: raised.max(entry.session.role),
+        elevation,
+        enrollment_only: entry.enrollment_only(at),
+        at,
     }
 }
 

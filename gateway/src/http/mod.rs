@@ -12,6 +12,7 @@ mod caller;
 mod credential;
 mod csrf;
 mod edges;
+mod events;
 mod grants;
 mod guess;
 mod health;
@@ -52,7 +53,7 @@ pub use self::{
     proxies::{ForwardedHeader, Proxies, ProxyNetwork},
     serve::serve,
 };
-use crate::{actions::Recorder, edge::Edge};
+use crate::{actions::Recorder, edge::Edge, events::Events};
 
 /// What the routes need.
 #[derive(Clone)]
@@ -61,6 +62,8 @@ pub struct State {
     pub bus: Bus,
     /// This edge's cache and lease.
     pub edge: Edge,
+    /// What open streams hear.
+    pub events: Events,
     /// What is done under grants.
     pub recorder: Recorder,
     /// The clock.

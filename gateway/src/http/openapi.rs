@@ -19,8 +19,8 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    State, audit, authorize, credential, edges, grants, health, me, mfa, notifications, passwords,
-    problem::Problem, sessions, sign_in, users,
+    State, audit, authorize, credential, edges, events, grants, health, me, mfa, notifications,
+    passwords, problem::Problem, sessions, sign_in, users,
 };
 
 /// Emergency access, sessions and the record, over HTTP.
@@ -47,6 +47,7 @@ use super::{
         (name = "Emergency access", description = "Raising one's role for a short time, with a reason."),
         (name = "Notifications", description = "Having others told what happens."),
         (name = "Audit", description = "Who did what."),
+        (name = "Events", description = "Hearing what happens as it happens."),
         (name = "Edge", description = "What reverse proxies and orchestrators ask."),
     ),
 )]
@@ -80,6 +81,7 @@ pub(super) fn api() -> OpenApiRouter<State> {
         .merge(notifications::routes())
         .merge(audit::routes())
         .merge(edges::routes())
+        .merge(events::routes())
         .routes(routes!(openapi_json))
 }
 
@@ -152,6 +154,7 @@ mod tests {
             "/v1/audit/export",
             "/v1/audit/head",
             "/v1/edges",
+            "/v1/events",
             "/v1/receipts/{revision}",
             "/v1/emergency/grants",
             "/v1/emergency/grants/{id}",

@@ -100,6 +100,16 @@ problems! {
         "503": "This edge has no lease (`edge-fenced`), or the session could not be looked up \
                 (`unavailable`).",
     }
+    /// What a stream of events may be refused with.
+    Streaming {
+        "400": "The request is malformed (`bad-request`).",
+        "401": "No token, or none with a live session (`unauthenticated`).",
+        "403": "The session may only enrol a second factor (`enrollment-required`).",
+        "429": "The session has as many streams as it may have (`too-many-attempts`).",
+        "500": "A fault of ours (`internal`).",
+        "503": "This edge has no lease (`edge-fenced`), the session could not be looked up, or there are as \
+                many streams here as there may be (`unavailable`).",
+    }
     /// What a probe for readiness may be refused with.
     NotReady {
         "503": "No bus (`unavailable`) or no lease (`edge-fenced`).",

@@ -3,12 +3,15 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::{
-    self, AckKind, Context,
-    consumer::{AckPolicy, PullConsumer, pull},
-    context::ContextBuilder,
-    message::PublishMessage,
-    stream,
+use async_nats::{
+    Subscriber,
+    jetstream::{
+        self, AckKind, Context,
+        consumer::{AckPolicy, PullConsumer, pull},
+        context::ContextBuilder,
+        message::PublishMessage,
+        stream,
+    },
 };
 use futures_util::{StreamExt as _, future::join_all};
 use tracing::warn;
@@ -17,6 +20,7 @@ use super::{Bus, SCHEMA};
 use crate::{
     id::EventId,
     message::{VERSION, notification::Happened},
+    runtime::config::ConfigError,
     subject::events::{self, CONSUMER},
     trace,
 };
@@ -163,6 +167,30 @@ impl Events {
 
     fn connected(&self) -> Result<(), EventsError> {
         if self.bus.is_connected() { Ok(()) } else { Err(EventsError::Disconnected) }
+    }
+}
+
+impl Bus {
+    /// Hears events as they are published: for who can do without those that come while there is no connection. One may come twice.
+    pub async fn hear_events(&self) -> Result<Heard, ConfigError> {
+        let subscription = self.client.subscribe(events::all(&self.prefix)).await;
+        subscription.map(Heard).map_err(|_| ConfigError::Subject { prefix: self.prefix.clone() })
+    }
+}
+
+/// Events as they are published.
+pub struct Heard(Subscriber);
+
+impl Heard {
+    /// The next one; `None`: the connection is closed for good.
+    pub async fn next(&mut self) -> Option<Happened> {
+        loop {
+            let message = self.0.next().await?;
+            if let Ok(happened) = serde_json::from_slice(&message.payload) {
+                return Some(happened);
+            }
+            warn!(bytes = message.payload.len(), "event does not parse: dropped");
+        }
     }
 }
 

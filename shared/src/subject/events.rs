@@ -1,4 +1,5 @@
-//! The stream of events in `JetStream`: what it is called, and what its one user may ask of it.
+//! The stream of events in `JetStream`: what it is called, and what its one user may ask of it. Gateways
+//! hear the same subjects without the stream.
 
 /// The durable consumer by which notifications are fanned out.
 pub const CONSUMER: &str = "notifications";

@@ -184,6 +184,7 @@ async fn routes_without_parameters_refuse_them() -> anyhow::Result<()> {
     let mut wrong = Vec::new();
     for call in [
         "GET /v1/me?x=1",
+        "GET /v1/events?after=1",
         "GET /v1/sessions?limit=1",
         "GET /v1/sessions?user={user}",
         "GET /v1/users/{user}/sessions?limit=1",
