@@ -79,6 +79,7 @@
   const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
   const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
   function begin() {
+    for (const element of all("[data-copy][hidden], [data-print][hidden]")) element.hidden = false;
     for (const element of all("[data-left]")) {
       const left = element.getAttribute("data-left");
       // The same number again is the same answer.

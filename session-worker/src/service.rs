@@ -147,6 +147,7 @@ async fn serve(bus: &Bus, state: &State, context: &runtime::Context) -> anyhow::
     server.handle::<factor::RenewBackupCodes, _, _, _>(state, mfa::renew_backup_codes).await?;
     server.handle::<factor::Reset, _, _, _>(state, mfa::reset).await?;
     server.handle::<factor::GetPolicy, _, _, _>(state, mfa::policy::get).await?;
+    server.handle::<factor::GetPolicyReach, _, _, _>(state, mfa::policy::reach).await?;
     server.handle::<factor::SetPolicy, _, _, _>(state, mfa::policy::set).await?;
     server.handle::<factor::Deadline, _, _, _>(state, mfa::policy::deadline).await?;
     server.handle::<factor::VerifyCode, _, _, _>(state, presence::verify_code).await?;

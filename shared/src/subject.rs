@@ -76,6 +76,8 @@ pub enum Subject {
     MfaPolicyGet,
     /// Request: change that policy.
     MfaPolicySet,
+    /// Request: whom that policy concerns.
+    MfaPolicyReach,
     /// Request: the time for setting up a second factor is over.
     MfaDeadline,
     /// Request: whether a code counts.
@@ -143,8 +145,8 @@ use Subject::{
     AuditHead, AuditList, EdgeAck, EdgeJoin, EdgeLeave, EdgeList, EdgeRenew, GrantCancel,
     GrantDecide, GrantEvidence, GrantExpireAll, GrantExtend, GrantGet, GrantList, GrantPolicyGet,
     GrantPolicySet, GrantRecordActions, GrantRemind, GrantRequest, GrantReview, GrantRevoke,
-    GrantWarn, MfaConfirm, MfaDeadline, MfaDisable, MfaEnroll, MfaPolicyGet, MfaPolicySet,
-    MfaRenewBackupCodes, MfaReset, MfaVerify, RevocationBroadcast, RevocationEnforce,
+    GrantWarn, MfaConfirm, MfaDeadline, MfaDisable, MfaEnroll, MfaPolicyGet, MfaPolicyReach,
+    MfaPolicySet, MfaRenewBackupCodes, MfaReset, MfaVerify, RevocationBroadcast, RevocationEnforce,
     RevocationReceipt, RevocationSince, SessionList, SessionResolve, SessionRevoke,
     SessionRevokeAll, SessionSignIn, SessionSignInMfa, SessionSignOut, SessionTouch, UserChange,
     UserCreate, UserGet, UserList, UserResetPassword,
@@ -194,6 +196,7 @@ impl Subject {
             MfaReset => "mfa.reset",
             MfaPolicyGet => "mfa.policy-get",
             MfaPolicySet => "mfa.policy-set",
+            MfaPolicyReach => "mfa.policy-reach",
             MfaDeadline => "mfa.deadline",
             MfaVerify => "mfa.verify",
             AuditList => "audit.list",
@@ -307,6 +310,7 @@ const FROM_GATEWAY: &[Subject] = &[
     MfaReset,
     MfaPolicyGet,
     MfaPolicySet,
+    MfaPolicyReach,
     AuditList,
     AuditExport,
     AuditHead,
@@ -367,6 +371,7 @@ const TO_SESSION_WORKER: &[Subject] = &[
     MfaReset,
     MfaPolicyGet,
     MfaPolicySet,
+    MfaPolicyReach,
     MfaDeadline,
     MfaVerify,
     AuditList,

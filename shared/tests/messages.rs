@@ -79,6 +79,7 @@ fn messages_of_version_1_are_frozen() {
     check_request::<mfa::RenewBackupCodes>(&frozen, &mut seen);
     check_request::<mfa::Reset>(&frozen, &mut seen);
     check_request::<mfa::GetPolicy>(&frozen, &mut seen);
+    check_request::<mfa::GetPolicyReach>(&frozen, &mut seen);
     check_request::<mfa::SetPolicy>(&frozen, &mut seen);
     check_request::<mfa::Deadline>(&frozen, &mut seen);
     check_request::<audit::ListAudit>(&frozen, &mut seen);

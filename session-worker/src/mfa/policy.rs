@@ -6,20 +6,24 @@
 
 use serde_json::json;
 use shared::{
+    clock::Timestamp,
     database::{
         Transaction,
-        audit::{self, Actor, Record},
+        audit::{self, Actor, Attempt, Record},
         caller, failed, outbox,
         revocation::Change,
     },
     id::{TenantId, UserId},
     message::{
         Origin,
-        mfa::{Deadline, DeadlinePassed, GetPolicy, MfaPolicy, PolicySet, SetPolicy},
+        mfa::{
+            Deadline, DeadlinePassed, GetPolicy, GetPolicyReach, MfaPolicy, PolicyReach, PolicySet,
+            RoleReach, SetPolicy,
+        },
         revocation::Cause,
     },
     refusal::{Code, Refusal},
-    role::Role,
+    role::{Permission, Role},
     subject::Subject,
     trace,
 };
@@ -75,6 +79,42 @@ pub(crate) async fn get(state: State, request: GetPolicy) -> Result<MfaPolicy, R
     let policy = row.fetch_one(&mut *tx).await.map_err(failed)?;
     tx.commit().await.map_err(failed)?;
     Ok(policy.into())
+}
+
+/// Whom the policy concerns, by role.
+#[instrument(skip_all, name = "mfa-policy.reach")]
+pub(crate) async fn reach(state: State, request: GetPolicyReach) -> Result<PolicyReach, Refusal> {
+    let mut tx = state.pool.begin().await.map_err(failed)?;
+    let known = caller::look_up(&mut tx, &request.caller).await?;
+    if let Err(refusal) = known.require(Permission::TenantManage) {
+        let (by, origin) = (&known, &request.caller.origin);
+        let attempt = Attempt { by, origin, request: Subject::MfaPolicyReach, target: None };
+        return Err(audit::refuse(tx, attempt, refusal).await);
+    }
+    let rows = sqlx::query!(
+        r#"SELECT u.role AS "role: Role", bool_or(m.required) AS "required!", count(*) AS "users!",
+                  count(*) FILTER (WHERE NOT m.enabled) AS "without!",
+                  min(m.enrollment_only_from) AS first_due_at, max(m.enrollment_only_from) AS last_due_at
+           FROM users u JOIN mfa_standing m ON m.user_id = u.id
+           WHERE u.tenant_id = $1 AND u.disabled_at IS NULL GROUP BY u.role"#,
+        known.tenant_id.0,
+    );
+    let rows = rows.fetch_all(&mut *tx).await.map_err(failed)?;
+    tx.commit().await.map_err(failed)?;
+    let count = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
+    let mut roles: Vec<_> = rows
+        .into_iter()
+        .map(|row| RoleReach {
+            role: row.role,
+            required: row.required,
+            users: count(row.users),
+            without: count(row.without),
+            first_due_at: row.first_due_at.map(Timestamp::from),
+            last_due_at: row.last_due_at.map(Timestamp::from),
+        })
+        .collect();
+    roles.sort_by_key(|reach| reach.role);
+    Ok(PolicyReach { roles })
 }
 
 /// Changes the policy, for everybody on every edge.

@@ -161,6 +161,37 @@ pub struct GetPolicy {
     pub caller: Caller,
 }
 
+/// Whom the policy concerns, with `tenant.manage`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetPolicyReach {
+    /// Who asks.
+    pub caller: Caller,
+}
+
+/// The answer to [`GetPolicyReach`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyReach {
+    /// Enabled users by their role, from the lowest up.
+    pub roles: Vec<RoleReach>,
+}
+
+/// Whom the policy concerns, of one role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleReach {
+    /// The role.
+    pub role: Role,
+    /// Whether a second factor is required of them.
+    pub required: bool,
+    /// How many there are.
+    pub users: u32,
+    /// How many of them have no second factor.
+    pub without: u32,
+    /// The first deadline of these, where one is required.
+    pub first_due_at: Option<Timestamp>,
+    /// The last one.
+    pub last_due_at: Option<Timestamp>,
+}
+
 /// Change the policy, with `tenant.manage`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetPolicy {
@@ -221,6 +252,7 @@ requests! {
     Reset => WasReset, MfaReset, WITH_RECEIPT;
     GetPolicy => MfaPolicy, MfaPolicyGet, SHORT;
     SetPolicy => PolicySet, MfaPolicySet, WITH_RECEIPT;
+    GetPolicyReach => PolicyReach, MfaPolicyReach, SHORT;
     Deadline => DeadlinePassed, MfaDeadline, SHORT;
     VerifyCode => CodeVerified, MfaVerify, SHORT;
 }

@@ -13,6 +13,7 @@ mod form;
 mod grant;
 mod notice;
 mod receipt;
+mod security;
 mod sign_in;
 mod turned;
 mod view;
@@ -52,6 +53,7 @@ pub(super) fn routes() -> Router<State> {
         .route("/dashboard", get(dashboard))
         .merge(emergency::routes())
         .merge(grant::routes())
+        .merge(security::routes())
         .merge(receipt::routes())
         .merge(assets::routes())
         .layer(SetResponseHeaderLayer::if_not_present(
@@ -75,6 +77,7 @@ async fn dashboard(
     let which = Query::<Which>::try_from_uri(&uri).map(|Query(which)| which).unwrap_or_default();
     match which.view.as_str() {
         "" | EMERGENCY => emergency::show(&state, &viewer, &uri).await,
+        SECURITY => security::show(&state, &viewer).await,
         _ => Err(Refusal::not_found().into()),
     }
 }
