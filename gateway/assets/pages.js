@@ -120,6 +120,17 @@
     }, 100);
   }
   const leave = (why) => { location.assign(`/login?why=${encodeURIComponent(why)}&next=${encodeURIComponent(location.pathname + location.search)}`); };
+  // What is sent just now may be what ended the session, and its answer brings the next one.
+  let sent = 0;
+  document.addEventListener("htmx:beforeRequest", () => { sent += 1; });
+  document.addEventListener("htmx:afterRequest", () => { sent -= 1; });
+  document.addEventListener("submit", (event) => { if (event.target.hasAttribute("hx-post")) return; sent += 1; setTimeout(() => { sent -= 1; }, 5000); }, true);
+  async function signedOut(why) {
+    for (let waits = 0; sent > 0 && waits < 100; waits += 1) await new Promise((done) => setTimeout(done, 50));
+    const me = await fetch("/v1/me").catch(() => null);
+    if (me?.ok) follow();
+    else leave(why);
+  }
   let missed = false;
   function stale(is) {
     const liveness = $("#liveness");
@@ -145,7 +156,7 @@
     events.addEventListener("live", () => stale(false));
     events.addEventListener("signed-out", (event) => {
       events.close();
-      leave(JSON.parse(event.data).reason);
+      signedOut(JSON.parse(event.data).reason);
     });
     events.onerror = async () => {
       stale(true);
