@@ -1,5 +1,11 @@
 //! Emergency Access: who has it, who waits for it, who had it; asking for it; and its policy.
 
+#![expect(
+    clippy::unused_self,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "templates call methods, and pass references"
+)]
+
 use std::collections::BTreeSet;
 
 use askama::Template;

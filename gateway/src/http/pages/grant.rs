@@ -40,53 +40,61 @@ pub(super) fn routes() -> Router<State> {
 /// A grant, and what the viewer may do with it. The workers decide again about each.
 pub(super) struct Row<'a> {
     pub(super) grant: &'a Grant,
-    pub(super) mine: bool,
-    is_approver: bool,
-    is_revoker: bool,
-    decided: bool,
-    extensions_allowed: bool,
+    shell: &'a Shell,
+    policy: &'a EmergencyPolicy,
 }
 
 impl<'a> Row<'a> {
-    pub(super) fn new(grant: &'a Grant, shell: &Shell, policy: &EmergencyPolicy) -> Self {
-        Self {
-            grant,
-            mine: shell.is_me(&grant.user.id),
-            is_approver: shell.has(Permission::EmergencyApprove)
-                && policy.approvers.contains(&shell.account.user.role),
-            is_revoker: shell.has(Permission::EmergencyRevoke),
-            decided: grant.approvals.iter().any(|approval| {
-                shell.is_me(&approval.user.id) && approval.decision == Decision::Approve
-            }),
-            extensions_allowed: policy.extensions_allowed > 0,
-        }
+    pub(super) const fn new(
+        grant: &'a Grant,
+        shell: &'a Shell,
+        policy: &'a EmergencyPolicy,
+    ) -> Self {
+        Self { grant, shell, policy }
+    }
+
+    /// Whether it is the viewer's own.
+    pub(super) fn is_mine(&self) -> bool {
+        self.shell.is_me(self.grant.user.id)
+    }
+
+    /// Whether the viewer may decide about others' requests and uses.
+    fn is_approver(&self) -> bool {
+        let role = &self.shell.account.user.role;
+        self.shell.has(Permission::EmergencyApprove) && self.policy.approvers.contains(role)
     }
 
     pub(super) fn may_revoke(&self) -> bool {
-        self.grant.state == GrantState::Active && (self.mine || self.is_revoker)
+        self.grant.state == GrantState::Active
+            && (self.is_mine() || self.shell.has(Permission::EmergencyRevoke))
     }
 
     pub(super) fn may_extend(&self) -> bool {
-        self.grant.state == GrantState::Active && self.mine && self.extensions_allowed
+        self.grant.state == GrantState::Active
+            && self.is_mine()
+            && self.policy.extensions_allowed > 0
     }
 
     pub(super) fn may_decide(&self) -> bool {
-        self.grant.state == GrantState::Pending && !self.mine && self.is_approver
+        self.grant.state == GrantState::Pending && !self.is_mine() && self.is_approver()
     }
 
     pub(super) fn may_approve(&self) -> bool {
-        self.may_decide() && !self.decided
+        let has_approved = self.grant.approvals.iter().any(|approval| {
+            self.shell.is_me(approval.user.id) && approval.decision == Decision::Approve
+        });
+        self.may_decide() && !has_approved
     }
 
     pub(super) fn may_cancel(&self) -> bool {
-        self.grant.state == GrantState::Pending && self.mine
+        self.grant.state == GrantState::Pending && self.is_mine()
     }
 
     pub(super) fn may_review(&self) -> bool {
         let review = self.grant.review.as_ref();
         let is_due =
             review.is_some_and(|r| matches!(r.state, ReviewState::Due | ReviewState::Overdue));
-        is_due && !self.mine && self.is_approver
+        is_due && !self.is_mine() && self.is_approver()
     }
 
     /// The state in words.
@@ -136,7 +144,7 @@ async fn show(
 ) -> Result<Response, Turned> {
     let grant = get_grant(&state, &viewer, id).await?;
     let shell = &viewer.shell;
-    let evidence = if shell.is_me(&grant.user.id) || shell.may("audit.read") {
+    let evidence = if shell.is_me(grant.user.id) || shell.may("audit.read") {
         let request = GetEvidence { caller: viewer.caller.clone(), grant_id: GrantId(id) };
         Some(state.bus.request(&request).await?)
     } else {

@@ -84,5 +84,5 @@ async fn dashboard(
 
 /// A page, rendered.
 fn page(template: &impl Template) -> Result<Response, Turned> {
-    Ok(Html(template.render().map_err(Turned::template)?).into_response())
+    Ok(Html(template.render().map_err(|error| Turned::template(&error))?).into_response())
 }

@@ -1,5 +1,11 @@
 //! Security: the policy for second factors, one's own, one's sessions and one's password.
 
+#![expect(
+    clippy::unused_self,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "templates call methods, and pass references"
+)]
+
 use std::collections::BTreeSet;
 
 use askama::Template;
@@ -368,8 +374,9 @@ async fn renew(
     }
 }
 
+/// The form for another password.
 #[derive(Deserialize)]
-struct NewPassword {
+struct Change {
     password: SecretString,
     new_password: SecretString,
     code: Option<SecretString>,
@@ -379,13 +386,13 @@ async fn change_password(
     extract::State(state): extract::State<State>,
     viewer: Viewer,
     guess: Guess,
-    Form(new): Form<NewPassword>,
+    Form(change): Form<Change>,
 ) -> Result<Response, Turned> {
     let request = ChangePassword {
         caller: viewer.caller.clone(),
-        current_password: new.password,
-        new_password: new.new_password,
-        code: code(new.code.as_ref()),
+        current_password: change.password,
+        new_password: change.new_password,
+        code: code(change.code.as_ref()),
     };
     match guess.judge(receipt::soon(state.bus.request(&request))).await {
         Ok(set) => Ok(viewer.go(PAGE, Notice::with("password-changed", &set.receipt))),

@@ -142,7 +142,7 @@ async fn sign_in(
             let form = Typed::default().with("tenant", tenant).with("email", email);
             let form = form.refused(refusal, &[]);
             let template = LoginPage { notice: None, form, next };
-            with_status(page(&template)?, status)
+            Ok(with_status(page(&template)?, status))
         }
     }
 }
@@ -153,10 +153,10 @@ fn welcome(headers: &HeaderMap, token: &Token, next: &str) -> Response {
     response
 }
 
-fn with_status(mut response: Response, status: u16) -> Result<Response, Turned> {
+fn with_status(mut response: Response, status: u16) -> Response {
     *response.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    Ok(response)
+    response
 }
 
 #[derive(Template)]
@@ -174,7 +174,7 @@ fn code_page(
     status: StatusCode,
 ) -> Result<Response, Turned> {
     let template = CodePage { form, challenge, next };
-    with_status(page(&template)?, status.as_u16())
+    Ok(with_status(page(&template)?, status.as_u16()))
 }
 
 #[derive(Deserialize)]
@@ -257,7 +257,7 @@ async fn forgotten(
             let status = refusal.code.status();
             let form = Typed::default().with("tenant", tenant).with("email", email);
             let form = form.refused(refusal, &[]);
-            with_status(page(&ForgottenPage { form })?, status)
+            Ok(with_status(page(&ForgottenPage { form })?, status))
         }
     }
 }
@@ -312,7 +312,7 @@ async fn reset(
             let fields =
                 [(Code::PasswordTooWeak, "new_password"), (Code::InvalidCredentials, "token")];
             let form = Typed::default().with("token", typed).refused(refusal, &fields);
-            with_status(page(&ResetPage { form })?, status)
+            Ok(with_status(page(&ResetPage { form })?, status))
         }
     }
 }

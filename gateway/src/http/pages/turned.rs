@@ -24,7 +24,7 @@ pub(super) enum Turned {
 
 impl Turned {
     /// A template could not be rendered: a fault of ours.
-    pub(super) fn template(error: askama::Error) -> Self {
+    pub(super) fn template(error: &askama::Error) -> Self {
         error!(%error, "a page could not be rendered");
         Self::Refused(Refusal::new(Code::Internal, ""))
     }

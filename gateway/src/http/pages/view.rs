@@ -1,8 +1,14 @@
 //! What every page has: who looks at it, and the frame round it.
 
+#![expect(
+    clippy::unused_self,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "templates call methods, and pass references"
+)]
+
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, HeaderValue, Method, header::SET_COOKIE, request::Parts},
+    http::{HeaderMap, Method, header::SET_COOKIE, request::Parts},
     response::Response,
 };
 use shared::{
@@ -140,11 +146,6 @@ impl Viewer {
         }
         Ok(response)
     }
-
-    /// A header of the request.
-    pub(super) fn header(&self, name: &str) -> Option<&HeaderValue> {
-        self.headers.get(name)
-    }
 }
 
 impl Shell {
@@ -159,8 +160,8 @@ impl Shell {
     }
 
     /// Whether this is the viewer.
-    pub(super) fn is_me(&self, user: &UserId) -> bool {
-        self.account.user.id == *user
+    pub(super) fn is_me(&self, user: UserId) -> bool {
+        self.account.user.id == user
     }
 
     /// Whether a view is the one that is shown, or that the page belongs to.
