@@ -8,6 +8,7 @@
 //! Texts are in `gateway/templates`, and those that a rule chooses in [`wording`].
 
 mod assets;
+mod edges;
 mod emergency;
 mod form;
 mod grant;
@@ -78,6 +79,7 @@ async fn dashboard(
     match which.view.as_str() {
         "" | EMERGENCY => emergency::show(&state, &viewer, &uri).await,
         SECURITY => security::show(&state, &viewer).await,
+        EDGES => edges::show(&state, &viewer).await,
         _ => Err(Refusal::not_found().into()),
     }
 }

@@ -2,7 +2,10 @@
 
 use shared::{
     clock::Timestamp,
-    message::grant::{ReviewState, State},
+    message::{
+        edge::EdgeStatus,
+        grant::{ReviewState, State},
+    },
 };
 use time::OffsetDateTime;
 
@@ -126,6 +129,15 @@ pub(super) const fn review(state: ReviewState) -> &'static str {
         ReviewState::Overdue => "Review overdue",
         ReviewState::Justified => "Justified",
         ReviewState::Misuse => "Misuse",
+    }
+}
+
+/// Whether an edge decides, in a word or two.
+pub(super) const fn standing(edge: &EdgeStatus) -> &'static str {
+    match (edge.fenced, edge.lease_remaining_ms) {
+        (true, _) => "Fenced",
+        (false, 0) => "Lease over",
+        (false, _) => "Deciding",
     }
 }
 
