@@ -56,6 +56,13 @@
     }
     begin();
   });
+  // What is live stays while the server fails, and goes when one may no longer see it.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { target, xhr } = event.detail;
+    if (!["live", "elevation"].includes(target?.id) || xhr.status < 400) return;
+    event.detail.shouldSwap = false;
+    if (xhr.status < 500) location.reload();
+  });
   // A server that cannot be reached, or is too slow, is said beside the form.
   for (const kind of ["htmx:sendError", "htmx:timeout"]) {
     document.addEventListener(kind, (event) => {
