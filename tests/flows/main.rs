@@ -13,6 +13,7 @@ mod lease;
 mod main_job;
 mod notifications;
 mod outages;
+mod pages;
 mod permissions;
 mod problem;
 mod receipts;

@@ -1,0 +1,7 @@
+//! The pages as a browser without a script sees them: forms, redirects, cookies. What a script adds
+//! is in the tests in a real browser.
+
+mod emergency;
+mod security;
+mod sign_in;
+mod visitor;
