@@ -10,7 +10,7 @@ use reqwest::Method;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use shared::{role::Role, token::Token};
-use tests::{Answer, Options, World};
+use tests::{Answer, Options, World, eventually};
 
 use self::collector::{Collector, Span, hex};
 
@@ -132,6 +132,29 @@ async fn a_revocation_is_one_trace_to_every_edge_and_holds_no_secret() -> anyhow
     for body in collector.received() {
         assert_holds_none(&secrets, &body, "what was exported");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_span_of_a_stream_ends_when_the_stream_begins() -> anyhow::Result<()> {
+    let collector = Collector::start().await?;
+    let otlp_endpoint = Some(collector.endpoint.clone());
+    let world = World::start_with(Options { otlp_endpoint, ..Options::default() }).await?;
+    let member = world.sign_in(Role::Member).await?;
+    let mut events = member.events().await?;
+    let exported =
+        || collector.spans().is_ok_and(|all| all.iter().any(|span| span.name == "GET /v1/events"));
+    eventually("its span is exported while it is open", async || exported()).await?;
+    // What is looked up for it later is in traces of its own.
+    member.request_grant(REASON, 600).await?;
+    events.until(|event| event.tells("grant.activated")).await?;
+    world.end().await;
+    let all = collector.spans()?;
+    let all: Vec<_> = all.iter().collect();
+    let [stream] = named(&all, "gateway", "GET /v1/events")[..] else { panic!("one of it") };
+    let loads = named(&all, "gateway", "session.load");
+    let below = loads.iter().filter(|span| span.trace_id == stream.trace_id).count();
+    assert_eq!((loads.len(), below), (2, 1), "{}", tree(&loads));
     Ok(())
 }
 
