@@ -11,7 +11,7 @@ use shared::{
 
 use crate::{
     edge::OnPartition,
-    http::{ForwardedHeader, ProxyNetwork},
+    http::{ForwardedHeader, ProxyNetwork, TraceUrl},
 };
 
 /// The edge: decides for reverse proxies from memory, and carries the API to the bus.
@@ -49,6 +49,10 @@ pub struct Config {
     /// allowing what is cached for so long after the lease. Receipts wait for such an edge as long.
     #[arg(long, env = "BREAKGLASS_ON_PARTITION", default_value = "deny")]
     pub on_partition: OnPartition,
+    /// Address of a trace in whatever shows traces (https://traces.example/trace/{trace_id}), to which pages
+    /// link the entries of the audit record.
+    #[arg(long, env = "BREAKGLASS_TRACE_URL")]
+    pub trace_url: Option<TraceUrl>,
     /// The bus.
     #[command(flatten)]
     pub bus: BusConfig,
@@ -84,5 +88,16 @@ mod tests {
         assert_eq!(config.edge.to_string(), "eu-1");
         assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 9)));
         assert_eq!(config.public_origins, ["https://a.test"]);
+    }
+
+    #[test]
+    fn where_traces_are_is_looked_at_from_the_start() {
+        let parse =
+            |url: &str| Config::try_parse_from(["gateway", "--edge", "eu-1", "--trace-url", url]);
+        assert!(parse("https://traces.test/trace/{trace_id}").is_ok());
+        for url in ["https://traces.test/trace/", "javascript:alert('{trace_id}')", "{trace_id}"] {
+            let error = parse(url).expect_err(url).to_string();
+            assert!(error.contains("--trace-url"), "{error}");
+        }
     }
 }

@@ -43,6 +43,7 @@ pub async fn run(config: Config, context: runtime::Context) -> anyhow::Result<()
         guesses: http::Guesses::new(config.address_failures_per_minute, context.clock.clone()),
         clock: context.clock,
         public_origins: config.public_origins.into(),
+        trace_url: config.trace_url,
         proxies: http::Proxies::new(config.trusted_proxies, config.forwarded_header).into(),
     });
 

@@ -50,6 +50,7 @@ use self::problem::Refused;
 pub use self::{
     guess::Guesses,
     openapi::document,
+    pages::TraceUrl,
     proxies::{ForwardedHeader, Proxies, ProxyNetwork},
     serve::serve,
 };
@@ -73,6 +74,8 @@ pub struct State {
     pub public_origins: Arc<[String]>,
     /// Who is believed when they say for whom they ask.
     pub proxies: Arc<Proxies>,
+    /// Where traces can be looked at, if anywhere.
+    pub trace_url: Option<TraceUrl>,
     /// Who has guessed wrong how often.
     pub guesses: Guesses,
 }

@@ -8,14 +8,17 @@
 //! Texts are in `gateway/templates`, and those that a rule chooses in [`wording`].
 
 mod assets;
+mod audit;
 mod edges;
 mod emergency;
 mod form;
 mod grant;
+mod json;
 mod notice;
 mod receipt;
 mod security;
 mod sign_in;
+mod trace_url;
 mod turned;
 mod view;
 mod wording;
@@ -32,6 +35,7 @@ use serde::Deserialize;
 use shared::refusal::Refusal;
 use tower_http::set_header::SetResponseHeaderLayer;
 
+pub use self::trace_url::TraceUrl;
 use self::{turned::Turned, view::Viewer};
 use super::State;
 
@@ -55,6 +59,7 @@ pub(super) fn routes() -> Router<State> {
         .merge(emergency::routes())
         .merge(grant::routes())
         .merge(security::routes())
+        .merge(audit::routes())
         .merge(receipt::routes())
         .merge(assets::routes())
         .layer(SetResponseHeaderLayer::if_not_present(
@@ -79,6 +84,7 @@ async fn dashboard(
     match which.view.as_str() {
         "" | EMERGENCY => emergency::show(&state, &viewer, &uri).await,
         SECURITY => security::show(&state, &viewer).await,
+        AUDIT => audit::show(&state, &viewer, &uri).await,
         EDGES => edges::show(&state, &viewer).await,
         _ => Err(Refusal::not_found().into()),
     }
