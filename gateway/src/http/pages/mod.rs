@@ -20,6 +20,8 @@ mod security;
 mod sign_in;
 mod trace_url;
 mod turned;
+mod user;
+mod users;
 mod view;
 mod wording;
 
@@ -59,6 +61,8 @@ pub(super) fn routes() -> Router<State> {
         .merge(emergency::routes())
         .merge(grant::routes())
         .merge(security::routes())
+        .merge(users::routes())
+        .merge(user::routes())
         .merge(audit::routes())
         .merge(receipt::routes())
         .merge(assets::routes())
@@ -84,6 +88,7 @@ async fn dashboard(
     match which.view.as_str() {
         "" | EMERGENCY => emergency::show(&state, &viewer, &uri).await,
         SECURITY => security::show(&state, &viewer).await,
+        USERS => users::show(&state, &viewer, &uri).await,
         AUDIT => audit::show(&state, &viewer, &uri).await,
         EDGES => edges::show(&state, &viewer).await,
         _ => Err(Refusal::not_found().into()),

@@ -33,6 +33,8 @@ const DONE: &[(&str, &str)] = &[
     ("mfa-policy-saved", "The MFA policy was saved."),
     ("mfa-reset", "The second factor was taken away. The user has to sign in again."),
     ("user-changed", "The user was changed."),
+    ("user-disabled", "The user is disabled. Their sessions have ended."),
+    ("user-enabled", "The user can sign in again."),
 ];
 
 /// What was done, by its name.
