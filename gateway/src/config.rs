@@ -49,7 +49,7 @@ pub struct Config {
     /// allowing what is cached for so long after the lease. Receipts wait for such an edge as long.
     #[arg(long, env = "BREAKGLASS_ON_PARTITION", default_value = "deny")]
     pub on_partition: OnPartition,
-    /// Address of a trace in whatever shows traces (https://traces.example/trace/{trace_id}), to which pages
+    /// Address of a trace in whatever shows traces (`https://traces.example/trace/{trace_id}`), to which pages
     /// link the entries of the audit record.
     #[arg(long, env = "BREAKGLASS_TRACE_URL")]
     pub trace_url: Option<TraceUrl>,

@@ -55,7 +55,7 @@ impl<'a> Row<'a> {
 
     /// Whether it is the viewer's own.
     pub(super) fn is_mine(&self) -> bool {
-        self.shell.is_me(self.grant.user.id)
+        self.shell.is_me(&self.grant.user.id)
     }
 
     /// Whether the viewer may decide about others' requests and uses.
@@ -81,7 +81,7 @@ impl<'a> Row<'a> {
 
     pub(super) fn may_approve(&self) -> bool {
         let has_approved = self.grant.approvals.iter().any(|approval| {
-            self.shell.is_me(approval.user.id) && approval.decision == Decision::Approve
+            self.shell.is_me(&approval.user.id) && approval.decision == Decision::Approve
         });
         self.may_decide() && !has_approved
     }
@@ -144,7 +144,7 @@ async fn show(
 ) -> Result<Response, Turned> {
     let grant = get_grant(&state, &viewer, id).await?;
     let shell = &viewer.shell;
-    let evidence = if shell.is_me(grant.user.id) || shell.may("audit.read") {
+    let evidence = if shell.is_me(&grant.user.id) || shell.may("audit.read") {
         let request = GetEvidence { caller: viewer.caller.clone(), grant_id: GrantId(id) };
         Some(state.bus.request(&request).await?)
     } else {

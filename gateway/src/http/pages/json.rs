@@ -1,6 +1,8 @@
 //! JSON, laid out for people. Numbers and texts stay as they are written, for what is shown has been
 //! hashed so: no parser that knows fewer numbers than the database comes between.
 
+use std::fmt::Write as _;
+
 /// Characters that change how others around them are shown; written as escapes, which mean the same.
 const fn disguises(char: char) -> bool {
     matches!(char, '\u{61c}' | '\u{7f}'..='\u{9f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
@@ -21,7 +23,7 @@ pub(super) fn pretty(json: &str) -> String {
                 _ => {}
             }
             if disguises(char) {
-                text.push_str(&format!("\\u{:04x}", u32::from(char)));
+                let _ = write!(text, "\\u{:04x}", u32::from(char));
             } else {
                 text.push(char);
             }

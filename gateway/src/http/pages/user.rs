@@ -313,9 +313,10 @@ async fn reset_mfa(
         Err(refusal) => {
             let status = refusal.code.status();
             // Which of the two was wrong, the refusal says itself.
-            let fields: &[_] = match viewer.shell.account.mfa.enabled {
-                true => &[(Code::FreshMfaRequired, "code")],
-                false => &[(Code::InvalidCredentials, "password")],
+            let fields: &[_] = if viewer.shell.account.mfa.enabled {
+                &[(Code::FreshMfaRequired, "code")]
+            } else {
+                &[(Code::InvalidCredentials, "password")]
             };
             let form = Typed::default().refused(refusal, fields);
             show_task(&state, &viewer, id, Task::ResetMfa, Some(form), status).await

@@ -8,7 +8,7 @@
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, Method, header::SET_COOKIE, request::Parts},
+    http::{HeaderMap, HeaderValue, Method, header::SET_COOKIE, request::Parts},
     response::Response,
 };
 use shared::{
@@ -146,6 +146,11 @@ impl Viewer {
         }
         Ok(response)
     }
+
+    /// A header of the request.
+    pub(super) fn header(&self, name: &str) -> Option<&HeaderValue> {
+        self.headers.get(name)
+    }
 }
 
 impl Shell {
@@ -160,8 +165,8 @@ impl Shell {
     }
 
     /// Whether this is the viewer.
-    pub(super) fn is_me(&self, user: UserId) -> bool {
-        self.account.user.id == user
+    pub(super) fn is_me(&self, user: &UserId) -> bool {
+        self.account.user.id == *user
     }
 
     /// Whether a view is the one that is shown, or that the page belongs to.
