@@ -117,14 +117,18 @@
   setInterval(tick, 1000);
 
   // Live: what has changed is fetched again.
-  let waiting = null;
+  let waiting = null, fetched = 0;
   function refresh() {
-    clearTimeout(waiting);
+    if (waiting) return;
+    // Not all pages at the same moment, and none more often than it can be read.
+    const pause = Math.max(50 + 150 * Math.random(), fetched + 700 - Date.now());
     waiting = setTimeout(() => {
+      waiting = null;
+      fetched = Date.now();
       const live = $("#live");
       if (live) htmx.trigger(live, "refresh");
       else if ($("#elevation")) htmx.ajax("GET", location.href, { target: "#elevation", select: "#elevation", swap: "outerHTML" });
-    }, 100);
+    }, pause);
   }
   const leave = (why) => { location.assign(`/login?why=${encodeURIComponent(why)}&next=${encodeURIComponent(location.pathname + location.search)}`); };
   // What is sent just now may be what ended the session, and its answer brings the next one.
@@ -149,8 +153,12 @@
       refresh();
     }
   }
+  let events = null;
   function follow() {
-    const events = new EventSource("/v1/events");
+    events?.close();
+    // Nobody looks. A browser has few connections for one server over HTTP/1.1, and a stream keeps one.
+    if (document.hidden) return;
+    events = new EventSource("/v1/events");
     events.addEventListener("hello", (event) => stale(JSON.parse(event.data).live === false));
     events.addEventListener("change", (event) => {
       const topics = $("#live")?.dataset.topics?.split(" ") ?? [];
@@ -160,12 +168,13 @@
     });
     events.addEventListener("reset", refresh);
     events.addEventListener("stale", () => stale(true));
-    events.addEventListener("live", () => stale(false));
+    events.addEventListener("live", () => { missed = true; stale(false); });
     events.addEventListener("signed-out", (event) => {
       events.close();
       signedOut(JSON.parse(event.data).reason);
     });
-    events.onerror = async () => {
+    events.onerror = async (event) => {
+      if (event.target !== events) return;
       stale(true);
       if (events.readyState !== EventSource.CLOSED) return;
       // Refused, not interrupted: the browser does not try again by itself.
@@ -175,20 +184,26 @@
       } catch { /* out of reach: try again */ }
       setTimeout(follow, 2000);
     };
-    addEventListener("pagehide", () => events.close(), { once: true });
   }
+  addEventListener("pagehide", () => events?.close());
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 
   // A link that was mailed holds its token where browsers send it to nobody.
   const token = $("[data-from-link]");
   if (token && location.hash.length > 1) {
-    $("input", token).value = decodeURIComponent(location.hash.slice(1));
+    $("input", token).value = location.hash.slice(1);
     token.hidden = true;
     history.replaceState(null, "", location.pathname);
   }
 
   begin();
-  if (document.body.hasAttribute("data-signed-in")) follow();
+  if (document.body.hasAttribute("data-signed-in")) {
+    follow();
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden) missed = true;
+      follow();
+    });
+  }
   // Something that is polled says so itself.
   const every = Number($("#live")?.dataset.every);
   if (every) setInterval(() => { if (!document.hidden) refresh(); }, every);
