@@ -335,7 +335,7 @@ impl NewPolicy {
         let mut number = |name: &'static str, text: &str| {
             text.trim().parse::<u32>().unwrap_or_else(|_| {
                 let was = std::mem::take(&mut typed);
-                typed = was.problem(name, "A whole number is needed here.");
+                typed = was.problem(name, wording::WHOLE_NUMBER);
                 0
             })
         };

@@ -9,7 +9,7 @@ use axum::{
 use serde::de::DeserializeOwned;
 use shared::refusal::{Code, Refusal};
 
-use super::turned::Turned;
+use super::{turned::Turned, wording};
 
 /// Longer forms are refused.
 const LIMIT: usize = 64 * 1024;
@@ -27,19 +27,18 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Form<T> {
         let body = match read.await {
             Ok(Ok(body)) => body,
             Ok(Err(_)) => {
-                let detail = "The form is too long, or broke off.";
+                let detail = wording::FORM_TOO_LONG;
                 return Err(Refusal::new(Code::PayloadTooLarge, detail).into());
             }
             Err(_) => {
-                let detail = "The form did not arrive in time.";
+                let detail = wording::FORM_TOO_SLOW;
                 return Err(Refusal::new(Code::BadRequest, detail).into());
             }
         };
         // What is wrong in a form that a page of ours has sent is shown beside its fields; this is
         // for the others.
-        let form = serde_html_form::from_bytes(&body).map_err(|_| {
-            Refusal::new(Code::BadRequest, "The form does not fit. Reload the page and try again.")
-        })?;
+        let form = serde_html_form::from_bytes(&body)
+            .map_err(|_| Refusal::new(Code::BadRequest, wording::FORM_MISFIT))?;
         Ok(Self(form))
     }
 }

@@ -181,15 +181,8 @@ enum Task {
 
 impl Task {
     /// The heading of its form.
-    const fn title(self) -> &'static str {
-        match self {
-            Self::Revoke => "Revoke emergency access",
-            Self::Approve => "Approve emergency access",
-            Self::Deny => "Deny emergency access",
-            Self::Cancel => "Withdraw the request",
-            Self::Extend => "Extend emergency access",
-            Self::Review => "Review the use of emergency access",
-        }
+    fn title(self) -> &'static str {
+        wording::grant_task(self.name())
     }
 
     /// As in the route.

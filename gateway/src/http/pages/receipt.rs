@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use askama::Template;
-use axum::{Router, extract, response::Response, routing::get};
+use axum::{Router, extract, http::HeaderMap, response::Response, routing::get};
 use shared::{
     bus::{self, Bus},
     message::{
@@ -79,13 +79,23 @@ impl ReceiptView {
     }
 }
 
+/// A page for a receipt, where no script asks for it.
+#[derive(Template)]
+#[template(path = "receipt-page.html")]
+struct ReceiptPage {
+    receipt: ReceiptView,
+}
+
 /// The receipt alone, for a page that waits for it.
 async fn receipt(
     extract::State(state): extract::State<State>,
     Signed(caller): Signed,
+    headers: HeaderMap,
     Number(revision): Number,
 ) -> Result<Response, Turned> {
     let receipt = state.bus.request(&GetReceipt { caller, revision }).await?;
     // Asked again and again while it is awaited: how long ago the commit was, when all enforce it.
-    page(&ReceiptView::new(&receipt, Some(receipt.took_ms)))
+    let asked = headers.contains_key("hx-request");
+    let receipt = ReceiptView::new(&receipt, Some(receipt.took_ms).filter(|_| asked));
+    if asked { page(&receipt) } else { page(&ReceiptPage { receipt }) }
 }

@@ -40,6 +40,7 @@ use super::{
     receipt,
     turned::Turned,
     view::{Shell, Viewer},
+    wording,
 };
 
 /// The page.
@@ -162,7 +163,7 @@ async fn set_policy(
             Ok(set) => return Ok(viewer.go(PAGE, Notice::with("mfa-policy-saved", &set.receipt))),
             Err(refusal) => refusal,
         },
-        _ => Refusal::new(Code::BadRequest, "The grace period is 0 to 90 days."),
+        _ => Refusal::new(Code::BadRequest, wording::GRACE_PERIOD),
     };
     let status = refusal.code.status();
     let form = Typed::default()
@@ -328,7 +329,7 @@ async fn confirm(
             Ok(response)
         }
         Err(refusal) if refusal.code == Code::NotFound => {
-            let detail = "The time to enter the first code is over. Begin again.";
+            let detail = wording::FIRST_CODE_LATE;
             let refusal = Refusal::new(Code::Conflict, detail);
             show_task(&viewer, Task::SetUp, Some(refusal), Typed::default())
         }

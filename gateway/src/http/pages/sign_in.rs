@@ -300,10 +300,7 @@ async fn reset(
             let request = SetPassword { token: token.hash(), new_password, origin };
             guess.judge(state.bus.request(&request)).await
         }
-        Err(_) => Err(Refusal::new(
-            Code::InvalidCredentials,
-            "This is no link for a password. Ask for another one.",
-        )),
+        Err(_) => Err(Refusal::new(Code::InvalidCredentials, wording::NO_LINK)),
     };
     match set {
         Ok(_) => Ok(noticed(&headers, Notice::of("password-set"))),

@@ -31,6 +31,7 @@ use super::{
     turned::Turned,
     users::LinkPage,
     view::{Shell, Viewer},
+    wording,
 };
 
 pub(super) fn routes() -> Router<State> {
@@ -100,15 +101,8 @@ enum Task {
 
 impl Task {
     /// The heading of its form.
-    const fn title(self) -> &'static str {
-        match self {
-            Self::Change => "Change user",
-            Self::Disable => "Disable user",
-            Self::Enable => "Enable user",
-            Self::ResetPassword => "Link for a new password",
-            Self::ResetMfa => "Reset two-factor sign-in",
-            Self::RevokeAll => "Revoke all sessions",
-        }
+    fn title(self) -> &'static str {
+        wording::user_task(self.name())
     }
 
     /// As in the route.

@@ -37,6 +37,15 @@ const DONE: &[(&str, &str)] = &[
     ("user-enabled", "The user can sign in again."),
 ];
 
+/// What is wrong with a form.
+pub(super) const FORM_TOO_LONG: &str = "The form is too long, or broke off.";
+pub(super) const FORM_TOO_SLOW: &str = "The form did not arrive in time.";
+pub(super) const FORM_MISFIT: &str = "The form does not fit. Reload the page and try again.";
+pub(super) const WHOLE_NUMBER: &str = "A whole number is needed here.";
+pub(super) const GRACE_PERIOD: &str = "The grace period is 0 to 90 days.";
+pub(super) const FIRST_CODE_LATE: &str = "The time to enter the first code is over. Begin again.";
+pub(super) const NO_LINK: &str = "This is no link for a password. Ask for another one.";
+
 /// What was done, by its name.
 pub(super) fn done(name: &str) -> Option<(&'static str, &'static str)> {
     DONE.iter().find(|(known, _)| *known == name).copied()
@@ -110,6 +119,30 @@ pub(super) fn initials(name: &str) -> String {
     let mut words = name.split_whitespace().filter_map(letter);
     let first = words.next();
     first.into_iter().chain(words.next_back()).flat_map(char::to_uppercase).collect()
+}
+
+/// What is to be done with a grant, by the name of its form.
+pub(super) fn grant_task(name: &str) -> &'static str {
+    match name {
+        "revoke" => "Revoke emergency access",
+        "approve" => "Approve emergency access",
+        "deny" => "Deny emergency access",
+        "cancel" => "Withdraw the request",
+        "extend" => "Extend emergency access",
+        _ => "Review the use of emergency access",
+    }
+}
+
+/// What is to be done with a user, by the name of its form.
+pub(super) fn user_task(name: &str) -> &'static str {
+    match name {
+        "change" => "Change user",
+        "disable" => "Disable user",
+        "enable" => "Enable user",
+        "reset-password" => "Link for a new password",
+        "reset-mfa" => "Reset two-factor sign-in",
+        _ => "Revoke all sessions",
+    }
 }
 
 /// The state of a grant, in a word.
