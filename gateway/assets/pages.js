@@ -127,7 +127,7 @@
       fetched = Date.now();
       const live = $("#live");
       if (live) htmx.trigger(live, "refresh");
-      else if ($("#elevation")) htmx.ajax("GET", location.href, { target: "#elevation", select: "#elevation", swap: "outerHTML" });
+      else if ($("#elevation")) htmx.ajax("GET", location.href, { source: "#elevation", target: "#elevation", select: "#elevation", swap: "outerHTML" });
     }, pause);
   }
   const leave = (why) => { location.assign(`/login?why=${encodeURIComponent(why)}&next=${encodeURIComponent(location.pathname + location.search)}`); };
@@ -179,7 +179,8 @@
       if (events.readyState !== EventSource.CLOSED) return;
       // Refused, not interrupted: the browser does not try again by itself.
       try {
-        const me = await fetch("/v1/me");
+        // Nobody asked for this: it is no use of the session.
+        const me = await fetch("/v1/me", { headers: { "HX-Trigger": "live" } });
         if (me.status === 401) return leave("expired");
       } catch { /* out of reach: try again */ }
       setTimeout(follow, 2000);

@@ -108,6 +108,10 @@ pub struct Caller {
     pub token: TokenHash,
     /// Where the request came from.
     pub origin: Origin,
+    /// Whether nobody asked: a page follows by itself what happens. Then it is no use of the session,
+    /// which would otherwise never be idle while a page is open.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unattended: bool,
 }
 
 /// Writes a secret out: for the bus alone, which is encrypted and whose inboxes are private.

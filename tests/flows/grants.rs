@@ -179,7 +179,7 @@ async fn the_same_request_twice_makes_one_grant() -> anyhow::Result<()> {
     let bus = world.bus_of("gateway-1").await?;
     let token: Token = member.token.as_deref().unwrap_or_default().parse()?;
     let request = RequestGrant {
-        caller: Caller { token: token.hash(), origin: Origin::default() },
+        caller: Caller { token: token.hash(), origin: Origin::default(), unattended: false },
         grant_id: GrantId::new(SystemClock.wall()),
         reason: "Checkout is down since the release".to_owned(),
         duration_seconds: Some(600),

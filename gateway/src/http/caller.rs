@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
-    http::{header::USER_AGENT, request::Parts},
+    http::{HeaderValue, header::USER_AGENT, request::Parts},
 };
 use shared::{
     message::{Caller, Origin},
@@ -48,7 +48,8 @@ impl FromRequestParts<State> for SignedBy {
             return Err(cross_site());
         }
         let origin = origin(parts, &state.proxies);
-        let caller = Caller { token: credential.token.hash(), origin };
+        let unattended = is_unattended(parts);
+        let caller = Caller { token: credential.token.hash(), origin, unattended };
         Ok(Self(caller, credential.carrier))
     }
 }
@@ -87,6 +88,13 @@ fn origin(parts: &Parts, proxies: &Proxies) -> Origin {
         ip: address(parts, proxies),
         user_agent: parts.headers.get(USER_AGENT).map(|value| user_agent(value.as_bytes())),
     }
+}
+
+/// Whether a page asks by itself for what is new on it, as its script says (htmx names what triggered
+/// the request).
+fn is_unattended(parts: &Parts) -> bool {
+    let trigger = parts.headers.get("hx-trigger").map(HeaderValue::as_bytes);
+    parts.method.is_safe() && matches!(trigger, Some(b"live" | b"elevation"))
 }
 
 fn user_agent(bytes: &[u8]) -> String {

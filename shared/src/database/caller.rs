@@ -84,7 +84,8 @@ pub async fn look_up(tx: &mut Transaction, caller: &Caller) -> Result<Known, Ref
 /// [`look_up`] for what a session may do that can otherwise only set up a second factor.
 #[instrument(skip_all, name = "caller.look-up")]
 pub async fn look_up_enrolling(tx: &mut Transaction, caller: &Caller) -> Result<Known, Refusal> {
-    let known = find(tx, &[caller.token]).await.map_err(failed)?;
+    let touch_every = if caller.unattended { i32::MAX } else { touch_every_seconds() };
+    let known = find(tx, &[caller.token], touch_every).await.map_err(failed)?;
     known.into_values().next().ok_or_else(Refusal::unauthenticated)
 }
 
@@ -147,15 +148,17 @@ pub async fn lock_all(
     .await?;
     let tokens: Vec<_> = calls.iter().map(|(token, _)| *token).collect();
     // Read after the locks were had, so that it is what they keep.
-    let known = find(tx, &tokens).await?;
+    let known = find(tx, &tokens, touch_every_seconds()).await?;
     let tenants = users.into_iter().map(|row| (UserId(row.id), TenantId(row.tenant_id)));
     Ok(Locked { known, tenants: tenants.collect() })
 }
 
-/// Everybody whose session lives, by token. Notes that the sessions were used.
+/// Everybody whose session lives, by token. Notes that the sessions were used, where that was last noted
+/// so many seconds ago.
 async fn find(
     tx: &mut Transaction,
     tokens: &[TokenHash],
+    touch_every: i32,
 ) -> Result<HashMap<TokenHash, Known>, sqlx::Error> {
     let hashes: Vec<_> = tokens.iter().map(|token| token.0.to_vec()).collect();
     let rows = sqlx::query!(
@@ -165,7 +168,7 @@ async fn find(
            FROM find_callers($1, $2, $3)"#,
         &hashes,
         IDLE_SLACK_SECONDS,
-        touch_every_seconds(),
+        touch_every,
     )
     .fetch_all(&mut **tx)
     .await?;

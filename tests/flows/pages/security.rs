@@ -1,5 +1,6 @@
 //! Sessions, the password and the policy for second factors, by the pages.
 
+use reqwest::Method;
 use secrecy::ExposeSecret as _;
 use shared::role::Role;
 use tests::World;
@@ -37,6 +38,28 @@ async fn sessions_are_ended_by_forms() -> anyhow::Result<()> {
     here.get(&path).await?.expect(404);
     here.post(&path, &[]).await?.expect(404);
     admin.get(PAGE).await?.expect(200);
+    world.end().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_page_that_follows_by_itself_keeps_no_session_alive() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let here = Visitor::signed_in(&world, Role::Member).await?;
+    let quiet = "UPDATE sessions SET last_active_at = last_active_at - interval '5 minutes'
+                 RETURNING extract(epoch FROM last_active_at)::float8";
+    let last: f64 = sqlx::query_scalar(quiet).fetch_one(&world.pool).await?;
+    let noted = async || -> anyhow::Result<f64> {
+        let last = "SELECT extract(epoch FROM last_active_at)::float8 FROM sessions";
+        Ok(sqlx::query_scalar(last).fetch_one(&world.pool).await?)
+    };
+    for path in [PAGE, "/dashboard", "/v1/me"] {
+        let by_itself = here.request(Method::GET, path).header("hx-trigger", "live");
+        here.send(by_itself).await?.expect(200);
+    }
+    assert!((noted().await? - last).abs() < 1e-6);
+    here.get(PAGE).await?.expect(200);
+    assert!(noted().await? > last + 200.0);
     world.end().await;
     Ok(())
 }

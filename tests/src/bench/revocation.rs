@@ -201,7 +201,7 @@ async fn latency(stage: &Stage, edges: usize, samples: usize) -> anyhow::Result<
 
 /// Revokes, and fails unless all edges enforce it.
 async fn revoke(bus: &Bus, victim: Victim, edges: usize, dead: usize) -> anyhow::Result<Receipt> {
-    let caller = Caller { token: victim.caller, origin: Origin::default() };
+    let caller = Caller { token: victim.caller, origin: Origin::default(), unattended: false };
     let request = Revoke { caller, user_id: None, session_id: victim.session };
     let receipt = bus.request(&request).await.map_err(anyhow::Error::new)?.receipt;
     let count = |edges| u32::try_from(edges).context("few edges");
