@@ -115,6 +115,16 @@ impl Visitor {
         self.send(self.request(Method::GET, path)).await
     }
 
+    /// Fails unless a page has a receipt, which says that all edges enforce it, then or soon.
+    pub(crate) async fn is_enforced(&self, page: &Page) -> anyhow::Result<()> {
+        let receipt = format!("/receipts/{}", page.between("id=\"receipt-", "\""));
+        tests::eventually("every edge enforces it", async || {
+            let page = self.get(&receipt).await;
+            page.is_ok_and(|page| page.text.contains("3 of 3 edges enforce this"))
+        })
+        .await
+    }
+
     /// Sends a form of a page of the same site.
     pub(crate) async fn post(&self, path: &str, form: &[(&str, &str)]) -> anyhow::Result<Page> {
         let request = self.request(Method::POST, path).header("sec-fetch-site", "same-origin");
