@@ -63,6 +63,12 @@
     event.detail.shouldSwap = false;
     if (xhr.status < 500) location.reload();
   });
+  // What explains why there is no form any more is shown in its place.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { xhr, requestConfig } = event.detail;
+    const wanted = requestConfig?.elt?.getAttribute?.("hx-select");
+    if (xhr.status >= 400 && wanted && !xhr.responseText.includes(`id="${wanted.slice(1)}"`)) event.detail.selectOverride = "#task";
+  });
   // A server that cannot be reached, or is too slow, is said beside the form.
   for (const kind of ["htmx:sendError", "htmx:timeout"]) {
     document.addEventListener(kind, (event) => {

@@ -14,9 +14,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use shared::{
     id::{GrantId, UserId},
-    message::grant::{
-        AppliesTo, Bypass, EmergencyPolicy, GetEmergencyPolicy, Grant, ListGrants, RequestGrant,
-        SHORTEST_SECONDS, STATES, SetEmergencyPolicy, State as GrantState,
+    message::{
+        MOST_ITEMS,
+        grant::{
+            AppliesTo, Bypass, EmergencyPolicy, GetEmergencyPolicy, Grant, ListGrants,
+            RequestGrant, SHORTEST_SECONDS, STATES, SetEmergencyPolicy, State as GrantState,
+        },
     },
     refusal::{Code, Refusal},
     role::{Permission, ROLES, Role},
@@ -35,7 +38,7 @@ use super::{
 
 /// The page.
 pub(super) const PAGE: &str = "/dashboard?view=rbac-emergency-access";
-/// Most rows of a list; there are further pages of the history.
+/// Most rows of the history on a page.
 const ROWS: u32 = 50;
 
 pub(super) fn routes() -> Router<State> {
@@ -57,11 +60,14 @@ struct Filter {
 
 #[derive(Template)]
 #[template(path = "emergency.html")]
+#[expect(clippy::struct_excessive_bools, reason = "a template asks for each of them")]
 struct EmergencyPage<'a> {
     shell: &'a Shell,
     may_request: bool,
     active: Vec<Row<'a>>,
     pending: Vec<Row<'a>>,
+    more_active: bool,
+    more_pending: bool,
     to_review: Vec<Row<'a>>,
     past: Vec<Row<'a>>,
     states: Vec<(&'static str, &'static str, bool)>,
@@ -75,18 +81,18 @@ pub(super) async fn show(state: &State, viewer: &Viewer, uri: &Uri) -> Result<Re
     let of_state = STATES.into_iter().find(|state| state.as_str() == filter.state);
     let me = viewer.shell.account.user.id;
     let user_id = if filter.mine.is_some() { Some(me) } else { filter.user };
-    let list = |state, user_id, cursor| ListGrants {
+    let list = |state, user_id, cursor, limit| ListGrants {
         caller: viewer.caller.clone(),
         state,
         user_id,
-        limit: ROWS,
+        limit,
         cursor,
     };
     let (active, pending, past, ended) = (
-        list(Some(GrantState::Active), None, None),
-        list(Some(GrantState::Pending), None, None),
-        list(of_state, user_id, filter.cursor),
-        list(None, None, None),
+        list(Some(GrantState::Active), None, None, MOST_ITEMS),
+        list(Some(GrantState::Pending), None, None, MOST_ITEMS),
+        list(of_state, user_id, filter.cursor, ROWS),
+        list(None, None, None, MOST_ITEMS),
     );
     let policy = GetEmergencyPolicy { caller: viewer.caller.clone() };
     let bus = &state.bus;
@@ -106,6 +112,8 @@ pub(super) async fn show(state: &State, viewer: &Viewer, uri: &Uri) -> Result<Re
             && policy.requesters.contains(&shell.account.user.role),
         active: active.grants.iter().map(|grant| Row::new(grant, shell, &policy)).collect(),
         pending: pending.grants.iter().map(|grant| Row::new(grant, shell, &policy)).collect(),
+        more_active: active.next_cursor.is_some(),
+        more_pending: pending.next_cursor.is_some(),
         to_review: ended
             .grants
             .iter()

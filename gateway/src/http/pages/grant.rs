@@ -26,6 +26,9 @@ use super::{
     wording,
 };
 
+/// How many characters of a reason a list shows.
+const IN_LIST: usize = 280;
+
 pub(super) fn routes() -> Router<State> {
     Router::new()
         .route("/emergency/grants/{id}", get(show))
@@ -95,6 +98,15 @@ impl<'a> Row<'a> {
         let is_due =
             review.is_some_and(|r| matches!(r.state, ReviewState::Due | ReviewState::Overdue));
         is_due && !self.is_mine() && self.is_approver()
+    }
+
+    /// The reason, as much of it as a list shows; the grant's page has all of it.
+    pub(super) fn reason(&self) -> String {
+        let reason = &self.grant.reason;
+        match reason.char_indices().nth(IN_LIST) {
+            Some((end, _)) => format!("{}…", &reason[..end]),
+            None => reason.clone(),
+        }
     }
 
     /// The state in words.
