@@ -26,12 +26,14 @@ const RUN_AXE: &str = "
         .then(result => done(result.violations), error => done(String(error)));
 ";
 
-/// What went over the wire for this page, asked in the page itself. What scripts ask for is counted
-/// by weight alone; a live connection is not over yet, and so not in the list.
+/// What went over the wire for this page, asked in the page itself. The icon and what scripts ask for,
+/// which no page waits for, are counted by weight alone; a live connection is not over yet, and so not
+/// in the list.
 const TRAFFIC: &str = "
+    const icon = document.querySelector('link[rel=icon]')?.href;
     const own = ['fetch', 'xmlhttprequest', 'beacon', 'eventsource'];
     return [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]
-        .map(e => ({url: e.name, bytes: e.encodedBodySize, file: !own.includes(e.initiatorType)}));
+        .map(e => ({url: e.name, bytes: e.encodedBodySize, file: e.name !== icon && !own.includes(e.initiatorType)}));
 ";
 
 /// What is wider than there is room for: the page itself, or what is open over it.

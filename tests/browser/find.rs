@@ -12,6 +12,8 @@ use crate::browser::{Browser, PATIENCE};
 pub(crate) enum Kind {
     Button,
     Link,
+    /// A button, or a link that does what a button would.
+    Action,
     Field,
     Heading,
     Region,
@@ -25,6 +27,7 @@ impl Kind {
         match self {
             Self::Button => "button, summary, input[type=submit], [role=button]",
             Self::Link => "a[href]",
+            Self::Action => "a[href], button, summary",
             Self::Field => "input:not([type=hidden], [type=submit]), select, textarea",
             Self::Heading => "h1, h2, h3, h4, h5, h6",
             Self::Region => "section, [role=region]",
@@ -38,6 +41,7 @@ impl Kind {
         match self {
             Self::Button => role == "button" || role == "DisclosureTriangle",
             Self::Link => role == "link",
+            Self::Action => Self::Button.has(role) || Self::Link.has(role),
             Self::Heading => role == "heading",
             Self::Region => role == "region",
             Self::Dialog => role == "dialog" || role == "alertdialog",
@@ -47,31 +51,36 @@ impl Kind {
     }
 }
 
-/// Visible elements at the end of a path of selectors and texts, each step within the one before;
-/// of a thing and what holds it, both with the text, it is the thing.
-const VISIBLE: &str = "
-    const [path, selector] = arguments;
+/// Follows a path, each step within the one before: visible elements of a selector that contain a
+/// text, or whose heading begins with one. Of a thing and what holds it, it is the thing.
+const FOLLOW: &str = "
     const visible = e => e.checkVisibility({visibilityProperty: true});
-    let places = [document];
-    for (const {selector, text} of path) {
-        places = places.flatMap(place => [...place.querySelectorAll(selector)])
-            .filter(e => visible(e) && e.innerText.includes(text));
+    const heading = e => e.querySelector('h1, h2, h3')?.innerText ?? '';
+    let places = [document.body];
+    for (const step of arguments[0]) {
+        places = [...new Set(places.flatMap(place => [...place.querySelectorAll(step.selector)]))]
+            .filter(e => visible(e) && e.innerText.includes(step.text ?? ''))
+            .filter(e => heading(e).startsWith(step.heading ?? ''));
         places = places.filter(e => !places.some(other => other !== e && e.contains(other)));
     }
-    return [...new Set(places.flatMap(place => [...place.querySelectorAll(selector)]))]
-        .filter(visible);
 ";
 
-/// What can be read at the end of such a path.
-const TEXT: &str = "
-    const [path] = arguments;
-    let places = [document.body];
-    for (const {selector, text} of path) {
-        places = places.flatMap(place => [...place.querySelectorAll(selector)])
-            .filter(e => e.checkVisibility() && e.innerText.includes(text));
-        places = places.filter(e => !places.some(other => other !== e && e.contains(other)));
-    }
-    return places.map(place => place.innerText).join('\\n');
+/// What a selector finds at the end of the path.
+const VISIBLE: &str = "
+    const found = places.flatMap(place => [...place.querySelectorAll(arguments[1])]);
+    return [...new Set(found)].filter(visible);
+";
+
+/// What can be read at the end of the path.
+const TEXT: &str = "return places.map(place => place.innerText).join('\\n');";
+
+/// What a field that is marked as wrong is described by.
+const PROBLEM: &str = "
+    const field = arguments[0];
+    if (field.getAttribute('aria-invalid') !== 'true') return null;
+    const ids = (field.getAttribute('aria-describedby') ?? '').split(' ');
+    const shown = ids.map(id => document.getElementById(id)).filter(e => e?.checkVisibility());
+    return shown.map(e => e.innerText).join(' ').trim() || null;
 ";
 
 /// A part of what a browser shows: all of it, or less.
@@ -130,24 +139,22 @@ impl Browser {
 impl Part {
     /// What is within elements of a selector.
     pub(crate) fn within(&self, selector: &str) -> Self {
-        self.with(selector, "")
+        self.step(json!({"selector": selector}))
     }
 
-    /// The innermost of such elements that contains a text, such as one row of a table.
-    pub(crate) fn with(&self, selector: &str, text: &str) -> Self {
-        let mut path = self.path.clone();
-        path.push(json!({"selector": selector, "text": text}));
+    fn step(&self, step: Value) -> Self {
+        let path = self.path.iter().cloned().chain([step]).collect();
         Self { browser: self.browser.clone(), path }
     }
 
-    /// The section under a heading.
+    /// The section whose heading begins with a text.
     pub(crate) fn section(&self, heading: &str) -> Self {
-        self.with("section", heading)
+        self.step(json!({"selector": "section", "heading": heading}))
     }
 
     /// The entry of a list or table that contains a text.
     pub(crate) fn row(&self, text: &str) -> Self {
-        self.with("li, tr, article, [role=row], [role=listitem]", text)
+        self.step(json!({"selector": "li, tr, article", "text": text}))
     }
 
     /// The dialog that is open.
@@ -202,7 +209,8 @@ impl Part {
 
     /// Elements of a selector that can be seen.
     pub(crate) async fn visible(&self, selector: &str) -> anyhow::Result<Vec<Element>> {
-        self.browser.elements(VISIBLE, vec![json!(self.path), json!(selector)]).await
+        let script = format!("{FOLLOW}{VISIBLE}");
+        self.browser.elements(&script, vec![json!(self.path), json!(selector)]).await
     }
 
     /// Clicks on a thing once it is there.
@@ -229,17 +237,31 @@ impl Part {
 
     /// Puts a text into the field of a name, in place of what is there.
     pub(crate) async fn fill(&self, name: &str, text: &str) -> anyhow::Result<()> {
-        let field = self.find(Kind::Field, name).await?;
-        if field.tag_name().await? == "select" {
-            return field.select_by_label(text).await.with_context(|| format!("{name}: {text}"));
+        let what = format!("a text in the field named {name:?}");
+        // What a page replaces meanwhile is looked for anew.
+        let filled = self.browser.wait(&what, async || {
+            let fields = self.all(Kind::Field, name).await?;
+            let [field] = fields.as_slice() else { bail!("there are {}", fields.len()) };
+            if field.tag_name().await? == "select" {
+                field.select_by_label(text).await?;
+            } else {
+                field.clear().await?;
+                field.send_keys(text).await?;
+            }
+            Ok(Some(()))
+        });
+        match filled.await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let names = self.names(Kind::Field).await.unwrap_or_default();
+                Err(error).with_context(|| format!("there are these fields: {names:?}"))
+            }
         }
-        field.clear().await?;
-        field.send_keys(text).await.with_context(|| format!("cannot type into {name}"))
     }
 
     /// What can be read.
     pub(crate) async fn text(&self) -> anyhow::Result<String> {
-        let text = self.browser.run(TEXT, vec![json!(self.path)]).await?;
+        let text = self.browser.run(&format!("{FOLLOW}{TEXT}"), vec![json!(self.path)]).await?;
         Ok(text.as_str().unwrap_or("").to_owned())
     }
 
@@ -259,5 +281,22 @@ impl Part {
     pub(crate) async fn hides(&self, text: &str) -> anyhow::Result<()> {
         let hidden = async || Ok(!self.text().await?.contains(text));
         self.browser.until(&format!("an end of the text {text:?}"), hidden).await
+    }
+
+    /// Waits until something is said to be wrong with a field: it is marked, and described by what.
+    pub(crate) async fn problem(&self, field: &str) -> anyhow::Result<String> {
+        let what = format!("a problem beside {field:?}");
+        let said = self.browser.wait(&what, async || {
+            let Some(field) = self.all(Kind::Field, field).await?.pop() else { return Ok(None) };
+            let said = self.browser.run(PROBLEM, vec![serde_json::to_value(&field)?]).await?;
+            Ok(said.as_str().map(ToOwned::to_owned))
+        });
+        match said.await {
+            Ok(said) => Ok(said),
+            Err(error) => {
+                let text = self.text().await.unwrap_or_default();
+                Err(error).with_context(|| format!("there is: {text}"))
+            }
+        }
     }
 }

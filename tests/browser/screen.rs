@@ -14,6 +14,12 @@ pub(crate) const SIZES: [(u32, u32); 2] = [(1280, 900), (360, 740)];
 /// What the system prefers, in the words of CSS.
 pub(crate) const SCHEMES: [&str; 2] = ["light", "dark"];
 
+/// The window, and how high the page is in it.
+const SIZE: &str = "
+    const whole = document.querySelector('dialog[open]') ? 0 : document.documentElement.scrollHeight;
+    return {width: innerWidth, height: innerHeight, whole: Math.max(innerHeight, whole)};
+";
+
 impl Browser {
     /// Gives pages so many CSS pixels. A window itself has a width that it never goes below.
     pub(crate) async fn resize(&self, width: u32, height: u32) -> anyhow::Result<()> {
@@ -31,15 +37,19 @@ impl Browser {
         Ok(())
     }
 
-    /// A picture of the whole page, in `target/screenshots`.
+    /// A picture of the whole page, in `target/screenshots`; of what is in the window, where a dialog
+    /// is open.
     pub(crate) async fn picture(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let metrics = self.devtools("Page.getLayoutMetrics", json!({})).await?;
-        let size = &metrics["cssContentSize"];
-        let clip =
-            json!({"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1});
-        let shot = json!({"format": "png", "captureBeyondViewport": true, "clip": clip});
-        let shot = self.devtools("Page.captureScreenshot", shot).await?;
-        let png = BASE64_STANDARD.decode(shot["data"].as_str().context("a picture")?)?;
+        let size = self.run(SIZE, vec![]).await?;
+        let number = |key: &str| size[key].as_u64().and_then(|n| u32::try_from(n).ok());
+        let (width, height) = (number("width"), number("height"));
+        let (width, height) = (width.context("a width")?, height.context("a height")?);
+        let whole = number("whole").context("a height")?;
+        // What is as high as the window is so in the picture, too.
+        self.resize(width, whole).await?;
+        let shot = self.devtools("Page.captureScreenshot", json!({"format": "png"})).await;
+        self.resize(width, height).await?;
+        let png = BASE64_STANDARD.decode(shot?["data"].as_str().context("a picture")?)?;
         let path = tools::target("screenshots")?.join(format!("{name}.png"));
         fs::create_dir_all(path.parent().context("a folder")?)?;
         fs::write(&path, png)?;
