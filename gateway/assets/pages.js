@@ -187,7 +187,9 @@
       try {
         // Nobody asked for this: it is no use of the session.
         const me = await fetch("/v1/me", { headers: { "HX-Trigger": "live" } });
-        if (me.status === 401) return leave("expired");
+        if (me.status === 401) return signedOut("ended");
+        // Nothing is left to do but to set up a second factor.
+        if (me.ok && !(await me.json()).permissions.length) return location.assign("/security/mfa/set-up");
       } catch { /* out of reach: try again */ }
       setTimeout(follow, 2000);
     };

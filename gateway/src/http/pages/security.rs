@@ -102,7 +102,7 @@ async fn show_settings(
 }
 
 pub(super) async fn show(state: &State, viewer: &Viewer) -> Result<Response, Turned> {
-    if viewer.is_enrolling() {
+    if viewer.shell.is_enrolling() {
         return Err(Refusal::enrollment_required().into());
     }
     let page = security_page(state, viewer, None, Typed::default()).await?;

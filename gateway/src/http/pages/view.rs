@@ -112,12 +112,6 @@ async fn elevation(
 }
 
 impl Viewer {
-    /// Whether the session can do nothing but set up a second factor.
-    pub(super) fn is_enrolling(&self) -> bool {
-        let mfa = &self.shell.account.mfa;
-        self.shell.account.permissions.is_empty() && mfa.required && !mfa.enabled
-    }
-
     /// Goes on to another page, which says what was done.
     pub(super) fn go(&self, place: &str, notice: Notice) -> Response {
         let mut response = turned::go_for(&self.headers, place);
@@ -154,6 +148,12 @@ impl Viewer {
 }
 
 impl Shell {
+    /// Whether the session can do nothing but set up a second factor.
+    pub(super) fn is_enrolling(&self) -> bool {
+        let mfa = &self.account.mfa;
+        self.account.permissions.is_empty() && mfa.required && !mfa.enabled
+    }
+
     /// Whether the viewer has a permission, by its name.
     pub(super) fn may(&self, permission: &str) -> bool {
         self.account.permissions.iter().any(|own| own.as_str() == permission)

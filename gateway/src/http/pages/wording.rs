@@ -65,6 +65,7 @@ pub(super) fn ended(reason: &str) -> Option<&'static str> {
         "factor-reset" => "An admin has reset your second factor. Sign in again.",
         "user-disabled" => "This account was disabled. Ask an admin of your organisation.",
         "mfa-due" => "Two-factor sign-in has to be set up now. Sign in to do so.",
+        "ended" => "Your session has ended. Sign in again.",
         "expired" => "Your session has ended after its time. Sign in again.",
         _ => return None,
     })
