@@ -125,7 +125,7 @@ async fn when_time_expires_the_page_says_so_by_itself() -> anyhow::Result<()> {
         let browser = stage.signed_in(Role::Member).await?;
         let member = stage.world.sign_in(Role::Member).await?;
         let reason = "A short one, which ends by itself";
-        member.request_grant(reason, 6).await?;
+        member.request_grant(reason, 12).await?;
         let page = browser.page();
         let active = page.section("Active emergency sessions");
         active.shows(reason).await?;
