@@ -379,14 +379,15 @@ async fn many_users_are_leafed_through() -> anyhow::Result<()> {
     .execute(&world.pool)
     .await?;
     let admin = Visitor::of(&world, "many", Role::Admin).await?;
-    let (mut rows, mut pages, mut path) = (0, 0, PAGE.to_owned());
-    loop {
+    let (mut rows, mut pages) = (0, 0);
+    let mut next = Some(PAGE.to_owned());
+    while let Some(path) = next.filter(|_| pages < 5) {
         let page = admin.get(&path).await?.expect(200);
         rows += page.text.matches("<tr id=\"user-").count();
         pages += 1;
-        let Some((before, _)) = page.text.split_once("\">More</a>") else { break };
-        let link = before.rsplit_once("href=\"").context("a link")?.1;
-        path = link.replace("&#38;", "&");
+        let further = page.text.split_once("\">More</a>");
+        let link = further.and_then(|(before, _)| before.rsplit_once("href=\""));
+        next = link.map(|(_, link)| link.replace("&#38;", "&"));
     }
     assert_eq!((pages, rows), (2, 57 + ROLES.len()));
     world.end().await;
