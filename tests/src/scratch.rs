@@ -13,12 +13,14 @@ use std::{
 
 use tempfile::TempDir;
 
-/// Waits for the end of its standard input. Servers may still write while they end: then again.
+/// Waits for the end of its standard input. Servers may still write while they end, and browsers make
+/// their directories anew: then again.
 const SWEEP: &str = r#"
 read -r _
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-    rm -rf -- "$0" && exit
+    rm -rf -- "$0"
     sleep 0.2
+    [ -e "$0" ] || exit
 done
 "#;
 
