@@ -29,11 +29,14 @@
     // The element may be another one by now, under the same name.
     (document.getElementById(opener) ?? $("#main"))?.focus();
   });
+  // Codes that are shown once are put away on purpose.
+  const keeps = () => Boolean($(".codes", dialog));
+  dialog?.addEventListener("cancel", (event) => { if (keeps()) event.preventDefault(); });
   // Only a click that begins and ends beside the dialog closes it.
   let beside = false;
   dialog?.addEventListener("pointerdown", (event) => { beside = event.target === dialog; });
   dialog?.addEventListener("click", (event) => {
-    if (beside && event.target === dialog) dialog.close();
+    if (beside && event.target === dialog && !keeps()) dialog.close();
   });
 
   async function copy(button) {

@@ -23,7 +23,7 @@ pub(crate) async fn fill_in_request(browser: &Browser, reason: &str) -> anyhow::
 pub(crate) async fn request(browser: &Browser, reason: &str) -> anyhow::Result<()> {
     fill_in_request(browser, reason).await?;
     browser.page().dialog().click(Kind::Button, "Request access").await?;
-    browser.page().shows("Emergency access is active.").await?;
+    browser.page().shows("Emergency access was granted.").await?;
     browser.page().shows("3 of 3 edges enforce this").await
 }
 
@@ -180,7 +180,7 @@ async fn what_is_wrong_with_a_request_is_said_beside_its_field() -> anyhow::Resu
         assert_eq!(typed.as_deref(), Some(reason));
         dialog.fill("Ticket…", "OPS-17").await?;
         dialog.click(Kind::Button, "Request access").await?;
-        page.shows("Emergency access is active.").await?;
+        page.shows("Emergency access was granted.").await?;
         page.section("Active emergency sessions").row(reason).shows("OPS-17").await
     })
     .await
@@ -243,7 +243,7 @@ async fn a_request_with_a_fresh_code() -> anyhow::Result<()> {
         dialog.problem("Code from your authenticator app").await?;
         dialog.fill("Code from your authenticator app", &app.code(world, 0).await?).await?;
         dialog.click(Kind::Button, "Request access").await?;
-        browser.page().shows("Emergency access is active.").await
+        browser.page().shows("Emergency access was granted.").await
     })
     .await
 }

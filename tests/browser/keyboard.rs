@@ -85,7 +85,7 @@ async fn the_request_and_its_end_by_keyboard_alone() -> anyhow::Result<()> {
         browser.type_text("Nobody here has a mouse").await?;
         tab_to(&browser, "button Request access").await?;
         browser.press(&[Key::Enter]).await?;
-        browser.page().shows("Emergency access is active.").await?;
+        browser.page().shows("Emergency access was granted.").await?;
 
         tab_to(&browser, "link Revoke…").await?;
         browser.press(&[Key::Enter]).await?;

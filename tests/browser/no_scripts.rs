@@ -18,7 +18,7 @@ async fn without_scripts_one_signs_in_requests_revokes_and_signs_out() -> anyhow
         page.fill("Reason", reason).await?;
         page.click(Kind::Button, "Request access").await?;
         browser.arrives(HOME).await?;
-        page.shows("Emergency access is active.").await?;
+        page.shows("Emergency access was granted.").await?;
         page.shows("3 of 3 edges enforce this").await?;
         let row = page.section("Active emergency sessions").row(reason);
         row.shows("remaining").await?;

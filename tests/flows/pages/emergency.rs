@@ -31,7 +31,7 @@ async fn access_is_asked_for_and_ended_by_forms() -> anyhow::Result<()> {
     assert_eq!(member.program(&world).authorize().await?, (200, "admin".to_owned()));
     let page = member.get(PAGE).await?.expect(200);
     let page = page
-        .shows("Emergency access is active.")
+        .shows("Emergency access was granted.")
         .shows("End now")
         .shows(REASON)
         .shows("15m remaining");
@@ -94,7 +94,7 @@ async fn requests_are_decided_by_forms_as_they_were_shown() -> anyhow::Result<()
     let form = manager.get(&path).await?.expect(200);
     let digest = form.between("name=\"request_digest\" value=\"", "\"").to_owned();
     manager.post(&path, &[("request_digest", &digest)]).await?.leads_to(PAGE);
-    let page = manager.get(PAGE).await?.shows("Approved. The emergency access is active.");
+    let page = manager.get(PAGE).await?.shows("Approved. Emergency access was granted.");
     manager.is_enforced(&page).await?;
     assert_eq!(member.program(&world).authorize().await?, (200, "admin".to_owned()));
 

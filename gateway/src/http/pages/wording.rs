@@ -11,11 +11,11 @@ use time::OffsetDateTime;
 
 /// What was done, and how the next page says it.
 const DONE: &[(&str, &str)] = &[
-    ("grant-activated", "Emergency access is active."),
+    ("grant-activated", "Emergency access was granted."),
     ("grant-requested", "Your request waits for approval."),
     ("grant-revoked", "Emergency access was revoked."),
     ("grant-approved", "Approved."),
-    ("grant-approved-active", "Approved. The emergency access is active."),
+    ("grant-approved-active", "Approved. Emergency access was granted."),
     ("grant-denied", "The request was denied."),
     ("grant-cancelled", "The request was withdrawn."),
     ("grant-extended", "Extended. The new grant has taken the place of the old one."),
