@@ -65,6 +65,7 @@
     if (!["live", "elevation"].includes(target?.id) || xhr.status < 400) return;
     event.detail.shouldSwap = false;
     if (xhr.status < 500) location.reload();
+    else setTimeout(refresh, 1000);
   });
   // What explains why there is no form any more is shown in its place.
   document.addEventListener("htmx:beforeSwap", (event) => {
@@ -75,6 +76,7 @@
   // A server that cannot be reached, or is too slow, is said beside the form.
   for (const kind of ["htmx:sendError", "htmx:timeout"]) {
     document.addEventListener(kind, (event) => {
+      if (["live", "elevation"].includes(event.detail.target?.id)) setTimeout(refresh, 1000);
       const task = event.detail.elt?.closest?.("#task");
       if (!task) return;
       const alert = $("[role=alert]", task) ?? Object.assign(document.createElement("p"), { className: "alert" });
@@ -147,11 +149,12 @@
   document.addEventListener("submit", (event) => { if (event.target.hasAttribute("hx-post")) return; sent += 1; setTimeout(() => { sent -= 1; }, 5000); }, true);
   async function signedOut(why) {
     for (let waits = 0; sent > 0 && waits < 100; waits += 1) await new Promise((done) => setTimeout(done, 50));
-    const me = await fetch("/v1/me").catch(() => null);
+    const me = await fetch("/v1/me", { headers: { "HX-Trigger": "live" } }).catch(() => null);
     if (me?.ok) follow();
     else leave(why);
   }
-  let missed = false;
+  // What happened after the page was made and before the stream began is missed, too.
+  let missed = true;
   function stale(is) {
     const liveness = $("#liveness");
     if (!liveness) return;
@@ -175,6 +178,7 @@
       const mine = topics.some((topic) => topic === "*" || kind === topic || kind.startsWith(`${topic}.`) || kind.startsWith(`${topic}-`));
       if (mine || kind.startsWith("grant")) refresh();
     });
+    events.addEventListener("rights", refresh);
     events.addEventListener("reset", refresh);
     events.addEventListener("stale", () => stale(true));
     events.addEventListener("live", () => { missed = true; stale(false); });

@@ -205,7 +205,6 @@ async fn routes_without_parameters_refuse_them() -> anyhow::Result<()> {
 async fn unknown_routes_are_not_found_and_no_trick_leads_to_a_known_one() -> anyhow::Result<()> {
     let scene = Scene::set().await?;
     for path in [
-        "/",
         "/v1",
         "/v1/",
         "/v2/me",
