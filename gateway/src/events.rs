@@ -102,10 +102,10 @@ pub enum NotOpened {
     /// The session can only set up a second factor.
     #[error("the session can only set up a second factor")]
     EnrollmentOnly,
-    /// The session has [`STREAMS_OF_SESSION`].
+    /// The session has as many streams as it may have.
     #[error("the session has too many streams")]
     TooMany,
-    /// This gateway has [`STREAMS`].
+    /// This gateway has as many streams as it may have.
     #[error("this gateway has too many streams")]
     Full,
 }
