@@ -1,14 +1,20 @@
 //! What stops guessing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::try_join_all;
 use serde_json::json;
-use shared::role::Role;
+use shared::{
+    clock::{Clock as _, SystemClock},
+    role::Role,
+};
 use tests::{Answer, World};
 
 use super::Tenant;
 use crate::problem::assert_problem;
+
+/// What finds the queue full is refused sooner than this.
+const GIVEN_UP: Duration = Duration::from_secs(2);
 
 /// The answers by status.
 fn counted(answers: &[Answer]) -> BTreeMap<u16, usize> {
@@ -156,13 +162,22 @@ async fn what_was_not_wrong_is_not_counted() -> anyhow::Result<()> {
     // In a storm those whose password nobody had the time to look at: at most one failure, the wrong one.
     let storm = (0..150).map(|n| {
         let tenant = &tenant;
-        async move { tenant.login(&format!("nobody-{n}@counted.test"), "wrong-guess").await }
+        async move {
+            let asked = SystemClock.monotonic();
+            let answer = tenant.login(&format!("nobody-{n}@counted.test"), "wrong-guess").await?;
+            anyhow::Ok((answer, SystemClock.monotonic().since(asked)))
+        }
     });
-    let answers = try_join_all(storm).await?;
+    let (answers, took): (Vec<_>, Vec<_>) = try_join_all(storm).await?.into_iter().unzip();
     let wrong = answers.iter().filter(|answer| answer.status == 401).count();
+    // Those that were given up later, for want of time, may have been looked at by then.
+    let unknown = answers.iter().zip(&took);
+    let unknown = unknown.filter(|(answer, took)| answer.status == 503 && **took >= GIVEN_UP);
+    let most = wrong + unknown.count();
     let counts = counted(&answers);
     assert!(counts.contains_key(&503), "the queue was never full: {counts:?}");
-    assert_eq!(usize::try_from(failures().await?)?, wrong, "{counts:?}");
+    let failures = usize::try_from(failures().await?)?;
+    assert!((wrong..=most).contains(&failures), "{failures} of {wrong} to {most}: {counts:?}");
     world.end().await;
     Ok(())
 }

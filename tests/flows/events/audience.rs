@@ -58,6 +58,18 @@ async fn requests_of_others_are_for_who_may_see_them() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Waits until one has heard of one's own grant that it changed, and that one's rights did. The edge and
+/// the relay tell of it each by itself: in whichever order, and perhaps twice.
+async fn own(events: &mut Events, kind: &str, cause: &str) -> anyhow::Result<()> {
+    let (mut changed, mut raised) = (false, false);
+    while !(changed && raised) {
+        let heard = events.until(|event| event.tells(kind) || event.name == "rights").await?;
+        changed |= heard.iter().any(|event| event.tells(kind));
+        raised |= heard.iter().any(|event| event.data["cause"] == cause);
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn elevation_adds_what_one_hears_and_takes_it_back() -> anyhow::Result<()> {
     let world = World::start().await?;
@@ -75,21 +87,17 @@ async fn elevation_adds_what_one_hears_and_takes_it_back() -> anyhow::Result<()>
 
     rename("Before").await?;
     let granted = member.request_grant(REASON, 600).await?;
-    let heard = events.until(|event| event.tells("grant.activated")).await?;
-    let names: Vec<_> = heard.iter().map(|event| event.name.as_str()).collect();
-    assert_eq!(names, ["rights", "change"], "the edge knows first: {heard:?}");
-    assert_eq!(heard[0].data, json!({"cause": "grant-activated"}));
+    own(&mut events, "grant.activated", "grant-activated").await?;
 
     rename("Meanwhile").await?;
     let heard = events.until(|event| event.name == "change").await?;
     assert_eq!(kinds(&heard), ["user.changed"]);
 
     member.revoke_grant(&granted["grant"], "It works again").await?.expect(200);
-    let heard = events.until(|event| event.name == "rights").await?;
-    assert_eq!(heard[0].data, json!({"cause": "grant-revoked"}));
+    own(&mut events, "grant.revoked", "grant-revoked").await?;
     rename("After").await?;
     bell(&admin).await?;
-    assert_eq!(kinds(&until_the_bell(&mut events).await?), ["grant.revoked"]);
+    assert_eq!(kinds(&until_the_bell(&mut events).await?), [""; 0]);
     world.end().await;
     Ok(())
 }
