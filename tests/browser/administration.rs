@@ -1,12 +1,14 @@
 //! Users, the record and the edges.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
+use serde_json::json;
 use shared::role::Role;
+use tests::Options;
 
 use crate::{
     account::{HOME, TENANT},
     find::Kind,
-    stage::play,
+    stage::{play, play_with},
 };
 
 /// From the invitation to the first sign-in, by the link and nothing else.
@@ -103,6 +105,39 @@ async fn a_manager_finds_in_the_record_what_was_done() -> anyhow::Result<()> {
     })
     .await
 }
+
+/// What is done meanwhile shows by itself, the signature over it too, and what is being typed in the
+/// filter stays.
+#[tokio::test]
+async fn the_record_follows_by_itself_and_leaves_the_filter_alone() -> anyhow::Result<()> {
+    let each_second = vec!["--audit-head-seconds".to_owned(), "1".to_owned()];
+    let options = Options { flags: vec![("session-worker", each_second)], ..Options::default() };
+    play_with(options, async |stage| {
+        let member = stage.world.sign_in(Role::Member).await?;
+        let browser = stage.signed_in(Role::Manager).await?;
+        browser.visit("Audit Logs").await?;
+        let page = browser.page();
+        page.fill("Action", "grant.acti").await?;
+        member.request_grant("The record shows this by itself", 900).await?;
+        let entry = page.section("Entries").row("grant.activated");
+        entry.shows("Mia Member").await?;
+        let number = browser.run(NUMBER_OF_THE_ACTIVATION, vec![]).await?;
+        let number = number.as_str().context("the number of the entry")?;
+        let state = page.section("State of the record");
+        state.shows(&format!("entry {number}")).await?;
+        state.shows("nothing has come after it").await?;
+        let typed = "return [document.activeElement.id, document.activeElement.value]";
+        ensure!(browser.run(typed, vec![]).await? == json!(["action", "grant.acti"]));
+        Ok(())
+    })
+    .await
+}
+
+/// The first column of the row in which a grant was activated.
+const NUMBER_OF_THE_ACTIVATION: &str = "
+    return [...document.querySelectorAll('#entries-table tr')]
+        .find(row => row.textContent.includes('grant.activated')).querySelector('a').text;
+";
 
 /// The page of the edges follows by itself what becomes of one.
 #[tokio::test]

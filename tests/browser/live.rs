@@ -1,5 +1,7 @@
 //! Pages that follow what happens, in more circumstances than one page of one browser.
 
+use anyhow::ensure;
+use serde_json::json;
 use shared::role::Role;
 
 use crate::{account::HOME, find::Kind, stage::play};
@@ -45,3 +47,28 @@ async fn a_page_says_that_it_is_not_live_and_catches_up_by_itself() -> anyhow::R
     })
     .await
 }
+
+/// What a page fetches by itself must not be seen while it is under way: nobody has done anything.
+#[tokio::test]
+async fn what_is_fetched_by_itself_dims_nothing() -> anyhow::Result<()> {
+    play(async |stage| {
+        let browser = stage.signed_in(Role::Member).await?;
+        let member = stage.world.sign_in(Role::Member).await?;
+        member.request_grant("Nothing flickers while I do this", 900).await?;
+        browser.page().find(Kind::Button, "End now").await?;
+        let dimmed = browser.client().execute_async(DIMMED_WHILE_FETCHING, vec![]).await?;
+        ensure!(dimmed == json!([]), "while the page fetches by itself, {dimmed} are dimmed");
+        Ok(())
+    })
+    .await
+}
+
+/// The buttons that are less than opaque while the page fetches what is live.
+const DIMMED_WHILE_FETCHING: &str = "
+    const done = arguments[0];
+    document.addEventListener('htmx:beforeSend', () => {
+        done([...document.querySelectorAll('button, .button')]
+            .filter(e => e.checkVisibility() && getComputedStyle(e).opacity !== '1').map(e => e.textContent));
+    }, {once: true});
+    htmx.trigger('#live', 'refresh');
+";
