@@ -5,13 +5,15 @@
 //! the same transaction. So a timer is lost by no crash, and done once however often it fires.
 //! Enforcement never waits for this: edges end what is over by the clock.
 
+mod ahead;
 mod config;
+mod listen;
 mod outage;
 mod service;
 mod store;
 mod watch;
 
-use std::time::Duration;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use shared::{
     bus::Bus,
@@ -19,10 +21,10 @@ use shared::{
     runtime::{self, Context},
     subject::Identity,
 };
-use tokio::task::JoinSet;
+use tokio::{sync::Notify, task::JoinSet};
 
 pub use self::config::Config;
-use self::store::KINDS;
+use self::{store::KINDS, watch::Watch};
 
 /// How long the last messages may take to go out.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -37,9 +39,14 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
         let stop = context.stop.clone();
         tasks.spawn(database::serve_health(listen, stop, bus.clone(), pool.clone()));
     }
+    let every = Duration::from_secs(config.look_every_seconds.into());
+    let mut soon = HashMap::new();
     for kind in KINDS {
-        tasks.spawn(watch::watch(bus.clone(), pool.clone(), kind, context.stop.clone()));
+        let soon: &Arc<Notify> = soon.entry(kind).or_default();
+        let watch = Watch::new(bus.clone(), pool.clone(), kind, every, Arc::clone(soon));
+        tasks.spawn(watch.run(context.stop.clone()));
     }
+    tasks.spawn(listen::listen(pool.clone(), soon, context.stop.clone()));
     let result = runtime::until_first_ends(&context.stop, tasks).await;
     bus.flush(FLUSH).await;
     pool.close().await;

@@ -31,12 +31,14 @@ impl Outage {
         }
     }
 
-    /// It worked.
-    pub(crate) fn worked(&self) {
+    /// It worked. Says whether it had failed before.
+    pub(crate) fn worked(&self) -> bool {
         // A read first: this is the way of every timer.
-        if self.is_on() && self.failures.swap(0, Ordering::Relaxed) > 0 {
+        let is_back = self.is_on() && self.failures.swap(0, Ordering::Relaxed) > 0;
+        if is_back {
             info!(component = self.component, "back: timers go on");
         }
+        is_back
     }
 
     /// Whether it failed last.

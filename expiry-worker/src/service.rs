@@ -1,6 +1,6 @@
 //! Which timer goes to whom.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use shared::{
     bus::Bus,
@@ -13,6 +13,7 @@ use shared::{
     trace,
 };
 use tracing::{Instrument as _, debug, info_span};
+use uuid::Uuid;
 
 use crate::store::{Kind, Timer};
 
@@ -22,8 +23,9 @@ const LINKS: usize = 16;
 /// How long an owner may take. Shorter than a claim, so that nobody else tries meanwhile.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Tells the owner of timers of one kind that they are due: at most [`Kind::batch`] of them.
-pub(crate) async fn fire(bus: &Bus, kind: Kind, timers: &[Timer]) -> Result<(), Refusal> {
+/// Tells the owner of timers of one kind that they are due: at most [`Kind::batch`] of them. Says for
+/// which of them it did nothing now: something is left for them, or nobody needs them any more.
+pub(crate) async fn fire(bus: &Bus, kind: Kind, timers: &[Timer]) -> Result<Vec<Uuid>, Refusal> {
     let span = info_span!(
         parent: None,
         "timer.fire",
@@ -41,17 +43,19 @@ pub(crate) async fn fire(bus: &Bus, kind: Kind, timers: &[Timer]) -> Result<(), 
     send(bus, kind, timers).instrument(span).await
 }
 
-async fn send(bus: &Bus, kind: Kind, timers: &[Timer]) -> Result<(), Refusal> {
+async fn send(bus: &Bus, kind: Kind, timers: &[Timer]) -> Result<Vec<Uuid>, Refusal> {
+    let subjects = timers.iter().map(|timer| timer.subject_id);
     if kind == Kind::GrantExpiry {
-        let grant_ids = timers.iter().map(|timer| GrantId(timer.subject_id)).collect();
+        let grant_ids = subjects.clone().map(GrantId).collect();
         let reply = bus.request_within(&ExpireGrants { grant_ids }, DEADLINE).await?;
         debug!(due = timers.len(), ended = reply.ended.len(), "grants were due");
-        return Ok(());
+        let ended: HashSet<_> = reply.ended.iter().map(|grant| grant.0).collect();
+        return Ok(subjects.filter(|subject| !ended.contains(subject)).collect());
     }
     for timer in timers {
         send_one(bus, kind, timer).await?;
     }
-    Ok(())
+    Ok(Vec::new())
 }
 
 async fn send_one(bus: &Bus, kind: Kind, timer: &Timer) -> Result<(), Refusal> {

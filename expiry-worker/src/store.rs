@@ -7,12 +7,11 @@ use sqlx::PgPool;
 use tracing::instrument;
 use uuid::Uuid;
 
-/// How long a timer is left to the worker that claimed it.
+/// How long a timer is left to the worker that claimed it, from when it is due.
 pub(crate) const CLAIM: Duration = Duration::from_secs(10);
 
 /// What a timer is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
-#[sqlx(type_name = "text", rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     /// The time of a grant is over.
     GrantExpiry,
@@ -64,53 +63,81 @@ impl Kind {
 pub(crate) const KINDS: [Kind; 4] =
     [Kind::GrantExpiry, Kind::GrantWarning, Kind::ReviewOverdue, Kind::MfaDeadline];
 
-/// A timer that is due.
+/// What was to happen to what.
 #[derive(Debug)]
 pub(crate) struct Timer {
     pub(crate) subject_id: Uuid,
     pub(crate) traceparent: Option<String>,
 }
 
-/// Claims at most `limit` timers of a kind that are due, the most overdue first. Replicas never get the
-/// same one while a claim holds.
+/// A timer in hand.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    /// Zero if it is overdue; never less than what is left by the database's clock.
+    pub(crate) due_in: Duration,
+    pub(crate) timer: Timer,
+}
+
+/// A clock that runs a little faster than the database's must not make a timer early: its owner would
+/// find nothing to do yet.
+const CARE: Duration = Duration::from_millis(2);
+
+/// Claims at most `limit` timers of a kind that are due within a time, the most overdue first. Replicas
+/// never get the same one while a claim holds.
 ///
-/// The time of the statement, unlike `clock_timestamp()`, lets the index bound the search.
+/// The time of the statement, unlike `clock_timestamp()`, lets the index bound the search; and an array
+/// is looked up in the index, where a join may read all of it.
 #[instrument(level = "debug", skip_all, name = "timer.claim")]
 pub(crate) async fn claim(
     pool: &PgPool,
     kind: Kind,
+    within: Duration,
     limit: usize,
-) -> Result<Vec<Timer>, sqlx::Error> {
-    sqlx::query_as!(
-        Timer,
-        r#"WITH due AS (
-               SELECT kind, subject_id FROM timers
-               WHERE kind = $1 AND due_at <= statement_timestamp()
+) -> Result<Vec<Claimed>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"WITH next AS (
+               SELECT subject_id FROM timers
+               WHERE kind = $1 AND due_at <= statement_timestamp() + make_interval(secs => $2)
                  AND (claimed_until IS NULL OR claimed_until <= statement_timestamp())
-               ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-           UPDATE timers SET claimed_until = clock_timestamp() + make_interval(secs => $3)
-           FROM due WHERE timers.kind = due.kind AND timers.subject_id = due.subject_id
-           RETURNING timers.subject_id, timers.traceparent"#,
+               ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+           UPDATE timers
+           SET claimed_until = greatest(clock_timestamp(), due_at) + make_interval(secs => $4)
+           WHERE kind = $1 AND subject_id = ANY(ARRAY(SELECT subject_id FROM next))
+           RETURNING subject_id, traceparent,
+                     extract(epoch FROM due_at - clock_timestamp())::float8 AS "seconds!""#,
         kind.as_str(),
+        within.as_secs_f64(),
         i64::try_from(limit).unwrap_or(i64::MAX),
         CLAIM.as_secs_f64(),
     )
     .fetch_all(pool)
-    .await
+    .await?;
+    let claimed = rows.into_iter().map(|row| {
+        let left = Duration::try_from_secs_f64(row.seconds).ok();
+        Claimed {
+            due_in: left.map_or(Duration::ZERO, |left| left + CARE),
+            timer: Timer { subject_id: row.subject_id, traceparent: row.traceparent },
+        }
+    });
+    Ok(claimed.collect())
 }
 
-/// How long until the next timer of a kind that nobody has claimed is due; zero if one is due now.
-#[instrument(level = "debug", skip_all, name = "timer.next")]
-pub(crate) async fn until_next(pool: &PgPool, kind: Kind) -> Result<Option<Duration>, sqlx::Error> {
-    let seconds = sqlx::query_scalar!(
-        r#"SELECT extract(epoch FROM due_at - statement_timestamp())::float8 AS "seconds!"
-           FROM timers
-           WHERE kind = $1 AND (claimed_until IS NULL OR claimed_until <= statement_timestamp())
-           ORDER BY due_at LIMIT 1"#,
+/// Ends the claims on timers.
+#[instrument(level = "debug", skip_all, name = "timer.release")]
+pub(crate) async fn release(
+    pool: &PgPool,
+    kind: Kind,
+    subjects: &[Uuid],
+) -> Result<(), sqlx::Error> {
+    if subjects.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "UPDATE timers SET claimed_until = NULL WHERE kind = $1 AND subject_id = ANY($2)",
         kind.as_str(),
+        subjects,
     )
-    .fetch_optional(pool)
+    .execute(pool)
     .await?;
-    Ok(seconds
-        .map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)))
+    Ok(())
 }

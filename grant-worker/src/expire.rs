@@ -14,7 +14,6 @@ use shared::{
         failed,
         grants::{self, Ended, Ending},
         outbox,
-        revocation::{self, Change},
     },
     id::{GrantId, UserId},
     message::{
@@ -23,7 +22,6 @@ use shared::{
             ExpireGrants, ExpiredGrants, MOST_EXPIRED, RemindOfReview, State as GrantState, Told,
             WarnOfEnd,
         },
-        revocation::Cause,
     },
     refusal::{Code, Refusal},
     trace,
@@ -60,32 +58,23 @@ pub(crate) async fn expire_all(
     let mut tx = store::begin(&state.pool).await?;
     let open = store::lock_open(&mut tx, &ids).await?;
     let mut ended = Vec::new();
-    let mut changes = Vec::new();
     for leaving in [GrantState::Active, GrantState::Pending] {
         let ids: Vec<_> =
             open.iter().filter(|open| open.state == leaving).map(|open| open.id).collect();
+        if ids.is_empty() {
+            continue;
+        }
         let expired =
             Ending { leaving, entering: GrantState::Expired, by: None, why: None, reviewed: true };
         let expired = grants::end(&mut tx, &ids, expired).await.map_err(failed)?;
         record_all(&mut tx, leaving, &expired).await?;
         ended.extend(expired.iter().map(|grant| grant.id));
-        if leaving == GrantState::Active {
-            changes.extend(expired.iter().map(|grant| Change {
-                tenant: grant.tenant,
-                user: Some(grant.user),
-                sessions: Vec::new(),
-                cause: Cause::GrantExpired,
-                traceparent: trace::current_traceparent(),
-            }));
-        }
     }
-    store::delete_stale_timers(&mut tx, &ids).await?;
-    let entries = revocation::commit_all(tx, changes).await.map_err(failed)?;
-    // Edges that have the last one fetch the others. Nobody waits for it: they have ended them by the
-    // clock.
-    if let Some(last) = entries.into_iter().last() {
-        state.announce(last);
+    if ended.len() < ids.len() {
+        store::delete_stale_timers(&mut tx, &ids).await?;
     }
+    // No revision: edges go by the clock, and have ended them.
+    store::commit(tx).await?;
     Ok(ExpiredGrants { ended })
 }
 

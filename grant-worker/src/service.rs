@@ -39,8 +39,5 @@ pub(crate) async fn serve(
     server.handle::<GetEvidence, _, _, _>(&state, evidence::get).await?;
     server.handle::<RecordActions, _, _, _>(&state, evidence::record_actions).await?;
     notify.serve(&server).await?;
-    let drained = server.drained(SHUTDOWN).await;
-    // What is left here is committed, and the beacon tells the edges of it.
-    state.announced(crate::FLUSH).await;
-    drained
+    server.drained(SHUTDOWN).await
 }

@@ -132,7 +132,7 @@ pub(crate) async fn standing(
                          WHERE user_id = u.id AND activated_at IS NOT NULL
                            AND NOT EXISTS (SELECT FROM emergency_grants later
                                            WHERE later.extended_from = g.id AND later.activated_at IS NOT NULL)
-                         ORDER BY activated_at DESC LIMIT 200) AS last
+                         ORDER BY id DESC LIMIT 200) AS last
                    WHERE least(coalesce(ended_at, expires_at), expires_at) <= clock_timestamp()) AS cooling
            FROM users u WHERE u.id = $1"#,
         user.0,

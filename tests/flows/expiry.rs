@@ -1,5 +1,7 @@
 //! The end by the clock: edges go by it whether or not a worker runs; expiry-worker makes it official.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use shared::role::Role;
 use sqlx::PgPool;
@@ -172,10 +174,114 @@ async fn two_expiry_workers_end_each_grant_once() -> anyhow::Result<()> {
     for grant in &grants {
         assert_eq!(official(&world.pool, grant).await?, ("expired".to_owned(), 0, 1));
     }
-    let of_expiry = "SELECT count(*) FROM revocations WHERE cause = 'grant-expired'";
-    let revisions: i64 = sqlx::query_scalar(of_expiry).fetch_one(&world.pool).await?;
-    assert_eq!(revisions, 9);
+    let events = "SELECT count(*) FROM outbox WHERE kind = 'grant.expired'";
+    let events: i64 = sqlx::query_scalar(events).fetch_one(&world.pool).await?;
+    assert_eq!(events, 9);
 
+    world.end().await;
+    Ok(())
+}
+
+/// expiry-worker looks once an hour here: what is due before its next look, it has to be told.
+async fn that_looks_once_an_hour() -> anyhow::Result<World> {
+    let hourly = vec!["--look-every-seconds".to_owned(), "3600".to_owned()];
+    World::start_with(Options { flags: vec![("expiry-worker", hourly)], ..Options::default() })
+        .await
+}
+
+#[tokio::test]
+async fn a_timer_that_is_due_before_the_next_look_is_told() -> anyhow::Result<()> {
+    let world = that_looks_once_an_hour().await?;
+    let member = world.sign_in(Role::Member).await?;
+    // The first look was before there was any.
+    world.all_ready().await?;
+    for what in ["Checkout", "The warehouse"] {
+        let reason = format!("{what} is down since the release of today");
+        let granted = member.request_grant(&reason, SECONDS).await?;
+        a_second_after(&world, &granted["grant"]).await?;
+        eventually("its end is official", || async {
+            let now = official(&world.pool, &granted["grant"]).await;
+            now.is_ok_and(|now| now == ("expired".to_owned(), 0, 1))
+        })
+        .await?;
+    }
+    world.end().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_killed_worker_had_in_hand_is_done_by_the_next() -> anyhow::Result<()> {
+    let world = that_looks_once_an_hour().await?;
+    let member = world.sign_in(Role::Member).await?;
+    let granted = member.request_grant("Checkout is down since the release", SECONDS).await?;
+    let in_hand = "SELECT due_at > clock_timestamp() AND claimed_until > due_at FROM timers
+                   WHERE kind = 'grant-expiry' AND subject_id = $1::uuid";
+    eventually("its timer is in hand before it is due", || async {
+        let id = granted["grant"]["id"].as_str();
+        sqlx::query_scalar(in_hand).bind(id).fetch_one(&world.pool).await.unwrap_or(false)
+    })
+    .await?;
+    world.kill_for_good("expiry-worker").await;
+    // One that looks as often as usual: it finds the timer when the claim has run out.
+    let next = world.another("expiry-worker")?;
+    a_second_after(&world, &granted["grant"]).await?;
+    eventually("its end is official", || async {
+        let now = official(&world.pool, &granted["grant"]).await;
+        now.is_ok_and(|now| now == ("expired".to_owned(), 0, 1))
+    })
+    .await?;
+    assert!(next.terminate().await);
+    world.end().await;
+    Ok(())
+}
+
+/// Active grants of a user, as many as stated, that end within a second.
+const MANY_GRANTS: &str = "
+    WITH grants AS (
+        INSERT INTO emergency_grants (id, tenant_id, user_id, session_id, state, role, reason,
+            duration_seconds, request_digest, activated_at, expires_at, first_activated_at)
+        SELECT lpad(to_hex(n), 32, '0')::uuid, s.tenant_id, s.user_id, s.id, 'active', 'admin', 'One of many',
+               3600, decode(repeat('00', 32), 'hex'), now, now + make_interval(secs => n / $1::float8), now
+        FROM generate_series(1, $1) n, (SELECT clock_timestamp() AS now) clock,
+             (SELECT * FROM sessions ORDER BY user_id LIMIT 1) s
+        RETURNING id, expires_at)
+    INSERT INTO timers (kind, subject_id, due_at) SELECT 'grant-expiry', id, expires_at FROM grants";
+
+/// How many of them have ended, and how many entries and events there are of that, all and different.
+const ENDS: &str = "
+    SELECT (SELECT count(*) FROM emergency_grants WHERE state = 'expired'),
+           (SELECT count(*) FROM audit WHERE action = 'grant.expired'),
+           (SELECT count(DISTINCT target) FROM audit WHERE action = 'grant.expired'),
+           (SELECT count(*) FROM outbox WHERE kind = 'grant.expired'),
+           (SELECT count(DISTINCT payload ->> 'grant') FROM outbox WHERE kind = 'grant.expired')";
+
+#[tokio::test]
+async fn workers_killed_in_the_midst_of_many_ends_lose_none_and_do_none_twice() -> anyhow::Result<()>
+{
+    const MANY: i32 = 6_000;
+    let world = World::start().await?;
+    world.sign_in(Role::Member).await?;
+    let ends =
+        async || sqlx::query_as::<_, (i64, i64, i64, i64, i64)>(ENDS).fetch_one(&world.pool).await;
+    sqlx::query(MANY_GRANTS).bind(MANY).execute(&world.pool).await?;
+    for (worker, some) in [("grant-worker", 1_000), ("expiry-worker", 3_500)] {
+        eventually("some have ended", || async { ends().await.is_ok_and(|now| now.0 >= some) })
+            .await?;
+        world.kill_and_await(worker).await?;
+    }
+    let all = i64::from(MANY);
+    let ended = async {
+        while ends().await?.0 < all {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        ends().await
+    };
+    // What was told to a worker as it died is free again only when the wait for its answer is over.
+    let ended = tokio::time::timeout(Duration::from_mins(1), ended).await?;
+    assert_eq!(ended?, (all, all, all, all, all));
+    let left = "SELECT count(*) FROM timers WHERE kind = 'grant-expiry'";
+    let left: i64 = sqlx::query_scalar(left).fetch_one(&world.pool).await?;
+    assert_eq!(left, 0);
     world.end().await;
     Ok(())
 }

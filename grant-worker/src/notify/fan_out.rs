@@ -65,9 +65,11 @@ async fn take(notify: &Notify, taken: Taken) {
     trace::link(&span, taken.traceparent.as_deref());
     async {
         match fan_out(notify, event, taken.traceparent.as_deref()).await {
-            Ok(()) => {
+            Ok(deliveries) => {
                 taken.done().await;
-                notify.wake.notify_one();
+                if deliveries > 0 {
+                    notify.wake.notify_one();
+                }
             }
             Err(error) => {
                 error!(%error, "event not fanned out: it comes again");
@@ -79,18 +81,22 @@ async fn take(notify: &Notify, taken: Taken) {
     .await;
 }
 
-/// Writes the deliveries down; those that are there already stay as they are.
+/// Writes the deliveries down, and says how many; those that are there already stay as they are.
 async fn fan_out(
     notify: &Notify,
     event: &Happened,
     traceparent: Option<&str>,
-) -> Result<(), sqlx::Error> {
+) -> Result<usize, sqlx::Error> {
+    let people = if notify.mailer.is_some() { people(event) } else { Vec::new() };
+    // Of most events nobody is told.
+    if people.is_empty() && !store::has_endpoints(&notify.pool, event.tenant).await? {
+        return Ok(0);
+    }
     let mut tx = notify.pool.begin().await?;
     let endpoints = store::listening(&mut tx, event.tenant, &event.kind).await?;
-    let people = if notify.mailer.is_some() { people(event) } else { Vec::new() };
     let people = store::reachable(&mut tx, event.tenant, &people).await?;
     if endpoints.is_empty() && people.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let body = content::compose(&mut tx, event).await?;
     let to_endpoints = endpoints.into_iter().map(|(id, full)| (Some(id), None, id.0, full));
@@ -106,7 +112,8 @@ async fn fan_out(
         })
         .collect();
     store::insert_deliveries(&mut tx, event, &body, traceparent, &deliveries).await?;
-    tx.commit().await
+    tx.commit().await?;
+    Ok(deliveries.len())
 }
 
 /// Who is told by mail besides the endpoints: whom it concerns, and who is named.

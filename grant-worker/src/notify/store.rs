@@ -64,6 +64,16 @@ pub(super) async fn mark_published(tx: &mut Transaction, ids: &[Uuid]) -> Result
     Ok(())
 }
 
+/// Whether anything of a tenant may want an event.
+pub(super) async fn has_endpoints(pool: &PgPool, tenant: TenantId) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM notification_endpoints WHERE tenant_id = $1 AND enabled) AS "any!""#,
+        tenant.0,
+    )
+    .fetch_one(pool)
+    .await
+}
+
 /// Endpoints that want an event, and of each whether as much waits for it as may. None of them is
 /// disabled before the end of the transaction.
 pub(super) async fn listening(
