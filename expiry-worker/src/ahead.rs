@@ -41,23 +41,33 @@ impl Ahead {
         std::mem::take(&mut self.timers).into_keys().map(|(_, subject)| subject).collect()
     }
 
-    /// Hands out what is due, the most overdue first, at most so many. What has waited for so long that
-    /// its claim may run out before its owner answers is dropped: it is claimed again.
-    pub(crate) fn take_due(&mut self, now: Instant, most: usize) -> Vec<Timer> {
-        let mut taken = Vec::new();
-        while taken.len() < most {
+    /// Hands out what is due, the most overdue first, at most so many.
+    pub(crate) fn take_due(&mut self, now: Instant, most: usize) -> Due {
+        let mut taken = Due::default();
+        while taken.timers.len() < most {
             let Some(first) = self.timers.first_entry() else { break };
-            let (due, _) = *first.key();
+            let (due, subject) = *first.key();
             if due > now {
                 break;
             }
             let timer = first.remove();
             if now - due < CLAIM / 2 {
-                taken.push(timer);
+                taken.timers.push(timer);
+            } else {
+                taken.stale.push(subject);
             }
         }
         taken
     }
+}
+
+/// Timers that are due.
+#[derive(Debug, Default)]
+pub(crate) struct Due {
+    /// To be fired.
+    pub(crate) timers: Vec<Timer>,
+    /// What those are for that have waited so long that their claims may run out before an owner answers.
+    pub(crate) stale: Vec<Uuid>,
 }
 
 #[cfg(test)]
@@ -72,7 +82,7 @@ mod tests {
     }
 
     fn take(ahead: &mut Ahead, now: Instant, most: usize) -> Vec<u128> {
-        ahead.take_due(now, most).iter().map(|timer| timer.subject_id.as_u128()).collect()
+        ahead.take_due(now, most).timers.iter().map(|timer| timer.subject_id.as_u128()).collect()
     }
 
     #[test]
@@ -99,7 +109,9 @@ mod tests {
         let start = Instant::now();
         let mut ahead = Ahead::default();
         ahead.add(vec![claimed(1, 0), claimed(2, 1)], start);
-        assert_eq!(take(&mut ahead, start + CLAIM / 2, 9), [2]);
+        let due = ahead.take_due(start + CLAIM / 2, 9);
+        assert_eq!(due.timers.iter().map(|t| t.subject_id.as_u128()).collect::<Vec<_>>(), [2]);
+        assert_eq!(due.stale, [Uuid::from_u128(1)]);
         assert_eq!(ahead.room(), MOST);
     }
 

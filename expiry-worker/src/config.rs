@@ -17,9 +17,9 @@ pub struct Config {
     #[arg(long, env = "BREAKGLASS_HEALTH_LISTEN")]
     pub health_listen: Option<SocketAddr>,
     /// How often to look for what is due soon, in seconds. What is due within twice that time is held
-    /// until then; what is set to be due earlier is told by the database, if it is within 10 s.
+    /// until then; of what is set to be due sooner the database tells.
     #[arg(long, env = "BREAKGLASS_LOOK_EVERY_SECONDS", default_value_t = 1,
-          value_parser = clap::value_parser!(u32).range(1..=3_600))]
+          value_parser = clap::value_parser!(u32).range(1..=60))]
     pub look_every_seconds: u32,
     /// The bus.
     #[command(flatten)]

@@ -32,8 +32,9 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// Runs the service until it is told to stop.
 pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
     let bus = Bus::connect(&config.bus, Identity::ExpiryWorker).await?;
-    let pool =
-        database::connect(&config.database.database_url, config.database.database_connections)?;
+    // One more: listening keeps it.
+    let connections = config.database.database_connections.saturating_add(1);
+    let pool = database::connect(&config.database.database_url, connections)?;
     let mut tasks = JoinSet::new();
     if let Some(listen) = config.health_listen {
         let stop = context.stop.clone();

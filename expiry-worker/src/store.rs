@@ -122,20 +122,25 @@ pub(crate) async fn claim(
     Ok(claimed.collect())
 }
 
-/// Ends the claims on timers.
+/// Makes timers free after a while, but for those that somebody changes at this moment.
 #[instrument(level = "debug", skip_all, name = "timer.release")]
 pub(crate) async fn release(
     pool: &PgPool,
     kind: Kind,
     subjects: &[Uuid],
+    after: Duration,
 ) -> Result<(), sqlx::Error> {
     if subjects.is_empty() {
         return Ok(());
     }
     sqlx::query!(
-        "UPDATE timers SET claimed_until = NULL WHERE kind = $1 AND subject_id = ANY($2)",
+        "WITH held AS (SELECT subject_id FROM timers WHERE kind = $1 AND subject_id = ANY($2)
+                       FOR UPDATE SKIP LOCKED)
+         UPDATE timers SET claimed_until = clock_timestamp() + make_interval(secs => $3)
+         WHERE kind = $1 AND subject_id = ANY(ARRAY(SELECT subject_id FROM held))",
         kind.as_str(),
         subjects,
+        after.as_secs_f64(),
     )
     .execute(pool)
     .await?;

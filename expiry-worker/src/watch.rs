@@ -3,15 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shared::{
-    bus::Bus,
-    refusal::{Code, Refusal},
-    runtime::SHUTDOWN,
-};
+use shared::{bus::Bus, refusal::Code, runtime::SHUTDOWN};
 use sqlx::PgPool;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, warn};
@@ -26,6 +22,8 @@ use crate::{
 
 /// How long to wait for the bus before it is looked at again.
 const BUS_AWAY: Duration = Duration::from_millis(250);
+/// What came to nothing is tried again after so long.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The watch of one kind.
 pub(crate) struct Watch {
@@ -80,15 +78,21 @@ impl Watch {
                 let until = self.turn().await;
                 tokio::select! {
                     () = sleep_until(until) => {}
-                    () = self.soon.notified() => self.next_look = Instant::now(),
+                    () = self.soon.notified() => {
+                        // What is told of may be due before all that is in hand.
+                        if self.room() == 0 {
+                            self.let_go(Duration::ZERO).await;
+                        }
+                        self.next_look = Instant::now();
+                    }
                 }
             }
         })
         .await;
         let in_hand = self.ahead.take_all();
         self.fired.close();
-        let end =
-            async { tokio::join!(release(&self.pool, self.kind, &in_hand), self.fired.wait()) };
+        let freed = release(&self.pool, self.kind, &in_hand, Duration::ZERO);
+        let end = async { tokio::join!(freed, self.fired.wait()) };
         if tokio::time::timeout(SHUTDOWN, end).await.is_err() {
             warn!(unanswered = self.fired.len(), "stopped before all owners had answered");
         }
@@ -98,13 +102,14 @@ impl Watch {
     /// Looks ahead if it is time, fires what is due, and says when there is more to do.
     async fn turn(&mut self) -> Instant {
         if !self.bus.is_connected() {
+            self.let_go(BUS_AWAY).await;
             return Instant::now() + BUS_AWAY;
         }
         // An owner that is away is tried with one timer at a time; the others are free, to be claimed
         // as soon as it is back.
         let owner_away = self.owner.is_on();
         if owner_away {
-            release(&self.pool, self.kind, &self.ahead.take_all()).await;
+            self.let_go(self.owner.pause()).await;
         }
         let wanted = self.wanted();
         if wanted > 0 {
@@ -115,9 +120,10 @@ impl Watch {
             && self.owner.is_on() == owner_away
         {
             let Some(place) = self.place().await else { break };
-            let timers = self.ahead.take_due(Instant::now(), most);
-            if !timers.is_empty() {
-                self.fire(place, timers);
+            let due = self.ahead.take_due(Instant::now(), most);
+            release(&self.pool, self.kind, &due.stale, Duration::ZERO).await;
+            if !due.timers.is_empty() {
+                self.fire(place, due.timers);
             }
             if owner_away {
                 return Instant::now() + self.owner.pause();
@@ -129,6 +135,12 @@ impl Watch {
         let look = (self.room() > 0).then_some(self.next_look);
         let next = self.ahead.next().into_iter().chain(look).min();
         next.unwrap_or_else(|| Instant::now() + self.every)
+    }
+
+    /// Lets others have what is in hand, and looks again after a pause.
+    async fn let_go(&mut self, pause: Duration) {
+        release(&self.pool, self.kind, &self.ahead.take_all(), Duration::ZERO).await;
+        self.next_look = self.next_look.min(Instant::now() + pause);
     }
 
     /// How many more may be taken in hand.
@@ -171,63 +183,67 @@ impl Watch {
         }
     }
 
-    /// Tells the owner, meanwhile. What it did nothing about, or was not told, is free again; what is
-    /// refused stays claimed, and is tried again when the claim runs out. Of several that are refused
-    /// together each is tried alone, so that one keeps no other.
+    /// Tells the owner, meanwhile. What it did nothing about, or was not told, is free again a little
+    /// later, when others have had their turn; what it refused is tried again when the claim runs out.
+    /// Of several that are refused together each is tried alone, so that one keeps no other.
     fn fire(&self, place: OwnedSemaphorePermit, timers: Vec<Timer>) {
         let (bus, pool, kind) = (self.bus.clone(), self.pool.clone(), self.kind);
         let (owner, soon) = (Arc::clone(&self.owner), Arc::clone(&self.soon));
         self.fired.spawn(async move {
-            let subjects = || timers.iter().map(|timer| timer.subject_id).collect::<Vec<_>>();
-            match tell(&bus, kind, &timers, &owner).await {
-                Ok(Told { left, is_back }) => {
-                    release(&pool, kind, &left).await;
-                    if is_back {
-                        soon.notify_one();
+            let told = tell(&bus, kind, &timers, &owner).await;
+            let mut left = told.left;
+            if told.is_refused && timers.len() > 1 {
+                for timer in &timers {
+                    // Whoever is away by now is told nothing more.
+                    if owner.is_on() {
+                        left.push(timer.subject_id);
+                        continue;
                     }
+                    left.extend(tell(&bus, kind, std::slice::from_ref(timer), &owner).await.left);
                 }
-                Err(refusal) if refusal.code == Code::Unavailable => {
-                    release(&pool, kind, &subjects()).await;
-                }
-                Err(_) if timers.len() > 1 => {
-                    for timer in timers.chunks(1) {
-                        let _ = tell(&bus, kind, timer, &owner).await;
-                    }
-                }
-                Err(_) => {}
             }
+            release(&pool, kind, &left, AGAIN).await;
             drop(place);
+            if !left.is_empty() {
+                sleep(AGAIN).await;
+            }
+            if told.is_back || !left.is_empty() {
+                soon.notify_one();
+            }
         });
     }
 }
 
 /// What came of telling an owner.
 struct Told {
-    /// It did nothing about these: who they concern was busy, or they are needed no more.
+    /// What is to be tried again: it did nothing about these, or could not be told.
     left: Vec<Uuid>,
+    /// It is there, and did not take them.
+    is_refused: bool,
     /// It was away before.
     is_back: bool,
 }
 
-async fn tell(bus: &Bus, kind: Kind, timers: &[Timer], owner: &Outage) -> Result<Told, Refusal> {
+async fn tell(bus: &Bus, kind: Kind, timers: &[Timer], owner: &Outage) -> Told {
     match service::fire(bus, kind, timers).await {
-        Ok(left) => Ok(Told { left, is_back: owner.worked() }),
+        Ok(left) => Told { left, is_refused: false, is_back: owner.worked() },
+        Err(refusal) if refusal.code == Code::Unavailable => {
+            owner.failed(&refusal);
+            let left = timers.iter().map(|timer| timer.subject_id).collect();
+            Told { left, is_refused: false, is_back: false }
+        }
         Err(refusal) => {
-            if refusal.code == Code::Unavailable {
-                owner.failed(&refusal);
-            } else {
-                let subject = timers.first().map(|timer| timer.subject_id);
-                let kind = kind.as_str();
-                error!(kind, count = timers.len(), first = ?subject, %refusal, "timers not taken");
-            }
-            Err(refusal)
+            let subject = timers.first().map(|timer| timer.subject_id);
+            let kind = kind.as_str();
+            error!(kind, count = timers.len(), first = ?subject, %refusal, "timers not taken");
+            Told { left: Vec::new(), is_refused: true, is_back: false }
         }
     }
 }
 
 /// Lets others have them. Where that fails they are free when the claim runs out.
-async fn release(pool: &PgPool, kind: Kind, subjects: &[Uuid]) {
-    if let Err(error) = store::release(pool, kind, subjects).await {
+async fn release(pool: &PgPool, kind: Kind, subjects: &[Uuid], after: Duration) {
+    if let Err(error) = store::release(pool, kind, subjects, after).await {
         debug!(%error, kind = kind.as_str(), "timers stay claimed");
     }
 }

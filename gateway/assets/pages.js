@@ -128,11 +128,15 @@
   setInterval(tick, 1000);
 
   // Live: what has changed is fetched again.
-  let waiting = null, fetched = 0;
+  let waiting = null, fetched = 0, took = 0;
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (event.detail.target?.id === "live") took = Date.now() - fetched;
+  });
   function refresh() {
     if (waiting) return;
-    // Not all pages at the same moment, and none more often than it can be read.
-    const pause = Math.max(50 + 150 * Math.random(), fetched + 700 - Date.now());
+    // Not all pages at the same moment, none more often than it can be read, and what is costly to
+    // make more rarely.
+    const pause = Math.max(50 + 150 * Math.random(), fetched + Math.max(700, Math.min(5 * took, 10_000)) - Date.now());
     waiting = setTimeout(() => {
       waiting = null;
       fetched = Date.now();

@@ -2,7 +2,7 @@
 //! Edges end it by the clock, with or without this.
 
 use std::{
-    collections::{HashMap, hash_map},
+    collections::{BTreeSet, HashMap, hash_map},
     time::Duration,
 };
 
@@ -14,6 +14,7 @@ use shared::{
         failed,
         grants::{self, Ended, Ending},
         outbox,
+        revocation::{self, Change},
     },
     id::{GrantId, UserId},
     message::{
@@ -22,6 +23,7 @@ use shared::{
             ExpireGrants, ExpiredGrants, MOST_EXPIRED, RemindOfReview, State as GrantState, Told,
             WarnOfEnd,
         },
+        revocation::Cause,
     },
     refusal::{Code, Refusal},
     trace,
@@ -58,6 +60,7 @@ pub(crate) async fn expire_all(
     let mut tx = store::begin(&state.pool).await?;
     let open = store::lock_open(&mut tx, &ids).await?;
     let mut ended = Vec::new();
+    let mut users = BTreeSet::new();
     for leaving in [GrantState::Active, GrantState::Pending] {
         let ids: Vec<_> =
             open.iter().filter(|open| open.state == leaving).map(|open| open.id).collect();
@@ -69,12 +72,27 @@ pub(crate) async fn expire_all(
         let expired = grants::end(&mut tx, &ids, expired).await.map_err(failed)?;
         record_all(&mut tx, leaving, &expired).await?;
         ended.extend(expired.iter().map(|grant| grant.id));
+        if leaving == GrantState::Active {
+            users.extend(expired.iter().map(|grant| (grant.tenant, grant.user)));
+        }
     }
     if ended.len() < ids.len() {
         store::delete_stale_timers(&mut tx, &ids).await?;
     }
-    // No revision: edges go by the clock, and have ended them.
-    store::commit(tx).await?;
+    // Edges have ended them by the clock, unless that of the database ran ahead for a while: what is
+    // final here must not go on there.
+    let changes = users.into_iter().map(|(tenant, user)| Change {
+        tenant,
+        user: Some(user),
+        sessions: Vec::new(),
+        cause: Cause::GrantExpired,
+        traceparent: trace::current_traceparent(),
+    });
+    let entries = revocation::commit_all(tx, changes.collect()).await.map_err(failed)?;
+    // Edges that have the last one fetch the others. Nobody waits for it.
+    if let Some(last) = entries.into_iter().last() {
+        state.announce(last);
+    }
     Ok(ExpiredGrants { ended })
 }
 

@@ -39,5 +39,8 @@ pub(crate) async fn serve(
     server.handle::<GetEvidence, _, _, _>(&state, evidence::get).await?;
     server.handle::<RecordActions, _, _, _>(&state, evidence::record_actions).await?;
     notify.serve(&server).await?;
-    server.drained(SHUTDOWN).await
+    let drained = server.drained(SHUTDOWN).await;
+    // What is left here is committed, and the beacon tells the edges of it.
+    state.announced(crate::FLUSH).await;
+    drained
 }

@@ -1,6 +1,6 @@
-//! What every handler is given, and how a change of rights ends: with a receipt.
+//! What every handler is given, and how each ends: with a receipt, or an announcement.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use shared::{
     bus::Bus,
@@ -12,9 +12,15 @@ use shared::{
     refusal::Refusal,
 };
 use sqlx::PgPool;
-use tracing::{instrument, warn};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, instrument, warn};
 
 use crate::{rules::lifecycle, store::Snapshot};
+
+/// At most this many revisions are announced at once while nobody waits for their receipts, so
+/// that a wave of expiries leaves session-worker free for those who do wait.
+const ANNOUNCED_AT_ONCE: usize = 64;
 
 /// What every handler is given.
 #[derive(Clone)]
@@ -22,11 +28,14 @@ pub(crate) struct State {
     pub(crate) pool: PgPool,
     pub(crate) bus: Bus,
     clock: Arc<dyn Clock>,
+    announcements: TaskTracker,
+    places: Arc<Semaphore>,
 }
 
 impl State {
     pub(crate) fn new(bus: Bus, pool: PgPool, clock: Arc<dyn Clock>) -> Self {
-        Self { pool, bus, clock }
+        let places = Arc::new(Semaphore::new(ANNOUNCED_AT_ONCE));
+        Self { pool, bus, clock, announcements: TaskTracker::new(), places }
     }
 
     /// A reading to count from, taken before a snapshot.
@@ -51,6 +60,24 @@ impl State {
         })?;
         let now = snapshot.now.plus(self.clock.monotonic().since(read_at));
         Ok(GrantReceipt { grant: lifecycle::as_of(snapshot.grant, now), receipt: Some(receipt) })
+    }
+
+    /// Waits until what was announced has gone out, at most `deadline`.
+    pub(crate) async fn announced(&self, deadline: Duration) {
+        self.announcements.close();
+        let _ = tokio::time::timeout(deadline, self.announcements.wait()).await;
+    }
+
+    /// Has a committed change broadcast while nobody waits. Where that fails, or too many wait
+    /// already, the edges find the revision through the beacon.
+    pub(crate) fn announce(&self, entry: Entry) {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
+        let bus = self.bus.clone();
+        let announcement = async move {
+            let _ = enforce(&bus, entry).await;
+            drop(place);
+        };
+        self.announcements.spawn(announcement.in_current_span());
     }
 }
 

@@ -250,7 +250,7 @@ async fn note_forgotten(state: State, request: ForgotPassword) -> Result<(), sql
     let recent = sqlx::query_scalar!(
         r#"SELECT EXISTS (SELECT FROM outbox
            WHERE kind = 'account.password-forgotten' AND tenant_id = $1 AND payload = $2
-             AND created_at > clock_timestamp() - interval '5 minutes') AS "recent!""#,
+             AND created_at > statement_timestamp() - interval '5 minutes') AS "recent!""#,
         tenant.0,
         payload,
     )

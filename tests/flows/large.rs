@@ -224,3 +224,79 @@ async fn edges_fetch_three_thousand_revisions_that_nobody_broadcast() -> anyhow:
     world.end().await;
     Ok(())
 }
+
+/// Tables of a row, or of as many as there are processes, endpoints for notifications, and people who are
+/// setting up a second factor at the moment.
+const SMALL: [&str; 4] = ["edges", "notification_endpoints", "revocation_head", "totp_enrollments"];
+
+/// How often each table was read as a whole.
+async fn whole_reads(world: &World) -> anyhow::Result<BTreeMap<String, i64>> {
+    let reads = "SELECT relname::text, coalesce(seq_scan, 0) FROM pg_stat_user_tables";
+    let reads: Vec<(String, i64)> = sqlx::query_as(reads).fetch_all(&world.pool).await?;
+    Ok(reads.into_iter().collect())
+}
+
+/// What is quick while a table is small, and takes seconds under a lock once it is not.
+#[tokio::test]
+async fn no_statement_reads_a_whole_table() -> anyhow::Result<()> {
+    let each_second = vec!["--audit-head-seconds".to_owned(), "1".to_owned()];
+    let flags = vec![("session-worker", each_second)];
+    let world = World::start_with(Options { flags, ..Options::default() }).await?;
+    let [member, manager, admin] = [
+        world.sign_in(Role::Member).await?,
+        world.sign_in(Role::Manager).await?,
+        world.sign_in(Role::Admin).await?,
+    ];
+    let before = whole_reads(&world).await?;
+    let granted = member.request_grant("Checkout is down since the release", 600).await?;
+    let id = granted["grant"]["id"].as_str().expect("an id");
+    let of_it = |what: &str| format!("/v1/emergency/grants/{id}{what}");
+    let longer =
+        json!({"reason": "The release of today cannot be taken back", "duration_seconds": 900});
+    member.post(&of_it("/extend"), longer).await?.expect(201);
+    let brief = member.request_grant("The warehouse is down since the release", 5).await?;
+    let brief = brief["grant"]["id"].as_str().expect("an id").to_owned();
+    eventually("the brief one has ended", || async {
+        let state = "SELECT state FROM emergency_grants WHERE id = $1::uuid";
+        let state: Result<String, _> =
+            sqlx::query_scalar(state).bind(&brief).fetch_one(&world.pool).await;
+        state.is_ok_and(|state| state == "expired")
+    })
+    .await?;
+    let review = json!({"outcome": "justified", "note": "It was needed"});
+    let path = format!("/v1/emergency/grants/{brief}/review");
+    manager.post(&path, review).await?.expect(200);
+    let reads = [
+        of_it(""),
+        of_it("/evidence"),
+        "/v1/emergency/grants".to_owned(),
+        "/v1/emergency/grants?state=active".to_owned(),
+        "/v1/emergency/grants?state=expired&limit=5".to_owned(),
+        "/v1/emergency/policy".to_owned(),
+        "/v1/audit".to_owned(),
+        "/v1/audit?action=grant.expired".to_owned(),
+        "/v1/audit/head".to_owned(),
+        "/v1/users".to_owned(),
+        "/v1/sessions".to_owned(),
+        "/v1/me".to_owned(),
+        "/v1/mfa-policy".to_owned(),
+        "/v1/edges".to_owned(),
+        "/v1/notifications/endpoints".to_owned(),
+    ];
+    for path in reads {
+        admin.get(&path).await?.expect(200);
+    }
+    member.post("/v1/sessions/revoke-others", json!({})).await?.expect(200);
+    let forgotten = json!({"tenant": "acme", "email": "member@acme.test"});
+    world.anonymous().post("/v1/password-reset/request", forgotten).await?.expect(202);
+    // Backends tell what they have read when they end, at the latest.
+    for worker in ["grant-worker", "session-worker", "expiry-worker"] {
+        world.stack.stop_service(worker).await;
+    }
+    let after = whole_reads(&world).await?;
+    let more = after.into_iter().filter(|(table, reads)| before.get(table) < Some(reads));
+    let more: Vec<_> = more.filter(|(table, _)| !SMALL.contains(&table.as_str())).collect();
+    assert_eq!(more, [], "tables that were read as a whole");
+    world.end().await;
+    Ok(())
+}

@@ -210,7 +210,7 @@ impl Stream {
         } else if is_live && std::mem::take(&mut self.missed) {
             out.extend_from_slice(&frame("reset", None, &Bare {}));
         }
-        // The end of a grant by the clock is no revision.
+        // The end of a grant by the clock is a revision only once a worker has seen it.
         let is_over = |until: Timestamp| until <= now;
         if before.elevation.is_some_and(|elevation| is_over(elevation.expires_at)) {
             let cause = shared::message::revocation::Cause::GrantExpired.as_str();

@@ -780,7 +780,7 @@ pub(super) async fn prune(pool: &PgPool) -> Result<u64, sqlx::Error> {
     let gone = sqlx::query!(
         "DELETE FROM notification_deliveries WHERE id IN (
              SELECT id FROM notification_deliveries
-             WHERE created_at < clock_timestamp() - make_interval(days => $1) AND state <> 'pending'
+             WHERE created_at < statement_timestamp() - make_interval(days => $1) AND state <> 'pending'
              LIMIT 10000)",
         KEEP_DAYS,
     )

@@ -28,7 +28,7 @@ pub enum Cause {
     GrantExtended,
     /// A grant was ended early.
     GrantRevoked,
-    /// A grant came to its end. No revision tells of it, for edges end it by the clock.
+    /// A grant came to its end.
     GrantExpired,
     /// A password was changed or set: other sessions end.
     PasswordChanged,
