@@ -118,6 +118,7 @@ async fn the_record_follows_by_itself_and_leaves_the_filter_alone() -> anyhow::R
         browser.visit("Audit Logs").await?;
         let page = browser.page();
         page.fill("Action", "grant.acti").await?;
+        browser.run("document.querySelector('#record').isTheSame = true", vec![]).await?;
         member.request_grant("The record shows this by itself", 900).await?;
         let entry = page.section("Entries").row("grant.activated");
         entry.shows("Mia Member").await?;
@@ -128,6 +129,9 @@ async fn the_record_follows_by_itself_and_leaves_the_filter_alone() -> anyhow::R
         state.shows("nothing has come after it").await?;
         let typed = "return [document.activeElement.id, document.activeElement.value]";
         ensure!(browser.run(typed, vec![]).await? == json!(["action", "grant.acti"]));
+        // Whoever is marking its hash, or has the focus in it, keeps on.
+        let same = "return document.querySelector('#record').isTheSame === true";
+        ensure!(browser.run(same, vec![]).await? == json!(true), "the state is made anew");
         Ok(())
     })
     .await
