@@ -52,30 +52,36 @@ async fn send(bus: &Bus, kind: Kind, timers: &[Timer]) -> Result<Vec<Uuid>, Refu
         let ended: HashSet<_> = reply.ended.iter().map(|grant| grant.0).collect();
         return Ok(subjects.filter(|subject| !ended.contains(subject)).collect());
     }
+    let mut left = Vec::new();
     for timer in timers {
-        send_one(bus, kind, timer).await?;
+        if !send_one(bus, kind, timer).await? {
+            left.push(timer.subject_id);
+        }
     }
-    Ok(Vec::new())
+    Ok(left)
 }
 
-async fn send_one(bus: &Bus, kind: Kind, timer: &Timer) -> Result<(), Refusal> {
+/// Says whether it did something.
+async fn send_one(bus: &Bus, kind: Kind, timer: &Timer) -> Result<bool, Refusal> {
     match kind {
-        Kind::GrantExpiry => {}
+        Kind::GrantExpiry => Ok(false),
         Kind::GrantWarning => {
             let request = WarnOfEnd { grant_id: GrantId(timer.subject_id) };
             let reply = bus.request_within(&request, DEADLINE).await?;
             debug!(told = reply.told, "warning was due");
+            Ok(reply.told)
         }
         Kind::ReviewOverdue => {
             let request = RemindOfReview { grant_id: GrantId(timer.subject_id) };
             let reply = bus.request_within(&request, DEADLINE).await?;
             debug!(told = reply.told, "review was due");
+            Ok(reply.told)
         }
         Kind::MfaDeadline => {
             let request = Deadline { user_id: UserId(timer.subject_id) };
             let reply = bus.request_within(&request, DEADLINE).await?;
             debug!(enforced = reply.enforced, "second factor was due");
+            Ok(reply.enforced)
         }
     }
-    Ok(())
 }

@@ -121,7 +121,10 @@ impl Watch {
         {
             let Some(place) = self.place().await else { break };
             let due = self.ahead.take_due(Instant::now(), most);
-            release(&self.pool, self.kind, &due.stale, Duration::ZERO).await;
+            if !due.stale.is_empty() {
+                release(&self.pool, self.kind, &due.stale, Duration::ZERO).await;
+                self.next_look = Instant::now();
+            }
             if !due.timers.is_empty() {
                 self.fire(place, due.timers);
             }
@@ -204,11 +207,15 @@ impl Watch {
             }
             release(&pool, kind, &left, AGAIN).await;
             drop(place);
-            if !left.is_empty() {
-                sleep(AGAIN).await;
-            }
-            if told.is_back || !left.is_empty() {
+            if told.is_back {
                 soon.notify_one();
+            }
+            if !left.is_empty() {
+                // Nobody who stops waits for this.
+                tokio::spawn(async move {
+                    sleep(AGAIN).await;
+                    soon.notify_one();
+                });
             }
         });
     }

@@ -129,6 +129,9 @@
 
   // Live: what has changed is fetched again.
   let waiting = null, fetched = 0, took = 0;
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.detail.target?.id === "live") fetched = Date.now();
+  });
   document.addEventListener("htmx:afterRequest", (event) => {
     if (event.detail.target?.id === "live") took = Date.now() - fetched;
   });
@@ -136,7 +139,7 @@
     if (waiting) return;
     // Not all pages at the same moment, none more often than it can be read, and what is costly to
     // make more rarely.
-    const pause = Math.max(50 + 150 * Math.random(), fetched + Math.max(700, Math.min(5 * took, 10_000)) - Date.now());
+    const pause = Math.max(50 + 150 * Math.random(), fetched + Math.max(700, Math.min(3 * took, 10_000)) - Date.now());
     waiting = setTimeout(() => {
       waiting = null;
       fetched = Date.now();

@@ -60,7 +60,6 @@ pub(crate) async fn expire_all(
     let mut tx = store::begin(&state.pool).await?;
     let open = store::lock_open(&mut tx, &ids).await?;
     let mut ended = Vec::new();
-    let mut users = BTreeSet::new();
     for leaving in [GrantState::Active, GrantState::Pending] {
         let ids: Vec<_> =
             open.iter().filter(|open| open.state == leaving).map(|open| open.id).collect();
@@ -70,17 +69,18 @@ pub(crate) async fn expire_all(
         let expired =
             Ending { leaving, entering: GrantState::Expired, by: None, why: None, reviewed: true };
         let expired = grants::end(&mut tx, &ids, expired).await.map_err(failed)?;
-        record_all(&mut tx, leaving, &expired).await?;
-        ended.extend(expired.iter().map(|grant| grant.id));
-        if leaving == GrantState::Active {
-            users.extend(expired.iter().map(|grant| (grant.tenant, grant.user)));
-        }
+        ended.extend(expired.into_iter().map(|grant| (leaving, grant)));
     }
+    // Batches of several tenants wait for each other's locks in one order.
+    ended.sort_by_key(|(_, grant)| (grant.tenant, grant.id));
+    record_all(&mut tx, &ended).await?;
     if ended.len() < ids.len() {
         store::delete_stale_timers(&mut tx, &ids).await?;
     }
     // Edges have ended them by the clock, unless that of the database ran ahead for a while: what is
     // final here must not go on there.
+    let active = ended.iter().filter(|(leaving, _)| *leaving == GrantState::Active);
+    let users: BTreeSet<_> = active.map(|(_, grant)| (grant.tenant, grant.user)).collect();
     let changes = users.into_iter().map(|(tenant, user)| Change {
         tenant,
         user: Some(user),
@@ -93,20 +93,17 @@ pub(crate) async fn expire_all(
     if let Some(last) = entries.into_iter().last() {
         state.announce(last);
     }
-    Ok(ExpiredGrants { ended })
+    Ok(ExpiredGrants { ended: ended.into_iter().map(|(_, grant)| grant.id).collect() })
 }
 
-/// The records of grants that have expired, and the events of which people are told.
-async fn record_all(
-    tx: &mut Transaction,
-    leaving: GrantState,
-    expired: &[Ended],
-) -> Result<(), Refusal> {
-    let Some(now) = expired.iter().map(|grant| grant.at).max() else { return Ok(()) };
+/// The records of grants that have expired, with the states that they left, and the events of which
+/// people are told.
+async fn record_all(tx: &mut Transaction, expired: &[(GrantState, Ended)]) -> Result<(), Refusal> {
+    let Some(now) = expired.iter().map(|(_, grant)| grant.at).max() else { return Ok(()) };
     let mut approvers = HashMap::new();
     let (mut records, mut events) = (Vec::new(), Vec::new());
     let origin = Origin::default();
-    for grant in expired {
+    for (leaving, grant) in expired {
         if let hash_map::Entry::Vacant(unknown) = approvers.entry(grant.tenant) {
             let roles = store::policy::lock(tx, grant.tenant).await?.approvers;
             let nobody = UserId(Uuid::nil());
@@ -115,7 +112,7 @@ async fn record_all(
         }
         let told = &approvers[&grant.tenant];
         let told: Vec<_> = told.iter().filter(|user| **user != grant.user).collect();
-        let end = if leaving == GrantState::Active { "expires_at" } else { "pending_until" };
+        let end = if *leaving == GrantState::Active { "expires_at" } else { "pending_until" };
         let event =
             json!({"grant": grant.id, "user": grant.user, "recipients": told, end: grant.at});
         events.push((grant.tenant, event));
