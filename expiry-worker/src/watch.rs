@@ -121,12 +121,13 @@ impl Watch {
         {
             let Some(place) = self.place().await else { break };
             let due = self.ahead.take_due(Instant::now(), most);
+            // Before anything that may be cut short.
+            if !due.timers.is_empty() {
+                self.fire(place, due.timers);
+            }
             if !due.stale.is_empty() {
                 release(&self.pool, self.kind, &due.stale, Duration::ZERO).await;
                 self.next_look = Instant::now();
-            }
-            if !due.timers.is_empty() {
-                self.fire(place, due.timers);
             }
             if owner_away {
                 return Instant::now() + self.owner.pause();
