@@ -34,6 +34,14 @@ async fn official(pool: &PgPool, grant: &Value) -> Result<(String, i64, i64), sq
     .await
 }
 
+/// Waits until the end of a grant by the clock is on record, once, and no timer of it is left.
+async fn officially_expired(world: &World, grant: &Value) -> anyhow::Result<()> {
+    eventually("the end of a grant is official", || async {
+        official(&world.pool, grant).await.is_ok_and(|now| now == ("expired".to_owned(), 0, 1))
+    })
+    .await
+}
+
 async fn show(client: &Client, grant: &Value) -> anyhow::Result<Value> {
     let id = grant["id"].as_str().unwrap_or_default();
     Ok(client.get(&format!("/v1/emergency/grants/{id}")).await?.expect(200).body["grant"].take())
@@ -69,10 +77,7 @@ async fn without_expiry_worker_a_grant_ends_and_with_it_officially() -> anyhow::
     assert_eq!(official(&world.pool, grant).await?, ("active".to_owned(), 1, 0));
 
     world.stack.start_service("expiry-worker").await;
-    eventually("the end of the grant is official", || async {
-        official(&world.pool, grant).await.is_ok_and(|now| now == ("expired".to_owned(), 0, 1))
-    })
-    .await?;
+    officially_expired(&world, grant).await?;
     let shown = show(&member, grant).await?;
     assert_eq!(shown["state"], "expired");
     assert_eq!(shown["ended_at"], grant["expires_at"]);
@@ -134,11 +139,7 @@ async fn with_every_worker_stopped_edges_refuse_what_is_over_and_then_everything
         world.stack.start_service(worker).await;
     }
     world.all_ready().await?;
-    eventually("the end of the grant is official", || async {
-        let now = official(&world.pool, &granted["grant"]).await;
-        now.is_ok_and(|now| now == ("expired".to_owned(), 0, 1))
-    })
-    .await?;
+    officially_expired(&world, &granted["grant"]).await?;
     assert_eq!(world.demand_admin(&member).await?, [403; 3]);
     assert_eq!(world.authorize(&member).await?, vec![(200, "member".to_owned()); 3]);
 
@@ -163,10 +164,7 @@ async fn two_expiry_workers_end_each_grant_once() -> anyhow::Result<()> {
     let more = world.another("expiry-worker")?;
     world.stack.start_service("expiry-worker").await;
     for grant in &grants {
-        eventually("the end of a grant is official", || async {
-            official(&world.pool, grant).await.is_ok_and(|now| now == ("expired".to_owned(), 0, 1))
-        })
-        .await?;
+        officially_expired(&world, grant).await?;
     }
     // Both stop the kind way, so nothing that they began is still on its way.
     assert!(more.terminate().await);
@@ -203,11 +201,7 @@ async fn a_timer_that_is_due_before_the_next_look_is_told() -> anyhow::Result<()
         let reason = format!("{what} is down since the release of today");
         let granted = member.request_grant(&reason, SECONDS).await?;
         a_second_after(&world, &granted["grant"]).await?;
-        eventually("its end is official", || async {
-            let now = official(&world.pool, &granted["grant"]).await;
-            now.is_ok_and(|now| now == ("expired".to_owned(), 0, 1))
-        })
-        .await?;
+        officially_expired(&world, &granted["grant"]).await?;
     }
     world.end().await;
     Ok(())
@@ -229,11 +223,7 @@ async fn what_a_killed_worker_had_in_hand_is_done_by_the_next() -> anyhow::Resul
     // One that looks as often as usual: it finds the timer when the claim has run out.
     let next = world.another("expiry-worker")?;
     a_second_after(&world, &granted["grant"]).await?;
-    eventually("its end is official", || async {
-        let now = official(&world.pool, &granted["grant"]).await;
-        now.is_ok_and(|now| now == ("expired".to_owned(), 0, 1))
-    })
-    .await?;
+    officially_expired(&world, &granted["grant"]).await?;
     assert!(next.terminate().await);
     world.end().await;
     Ok(())
